@@ -1,0 +1,3 @@
+from allaprima.cli import main
+
+main()

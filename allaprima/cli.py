@@ -1,0 +1,50 @@
+"""The command line: every command's name, and what happens to errors. The commands live beside the code they call."""
+
+import os
+import sys
+
+import typer
+
+from allaprima import __version__
+from allaprima.baseline import commands as baseline
+from allaprima.errors import AllaprimaError
+from allaprima.infer import commands as infer
+from allaprima.progress import console
+from allaprima.train import commands as train
+
+app = typer.Typer(
+    name="allaprima", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    help="One painting in, one fast style network out, running live on any webcam.",
+)
+
+for command in (train.train, infer.stylize, infer.live, baseline.baseline, baseline.compare, infer.models, infer.bench):
+    app.command()(command)
+
+
+def _version(wanted: bool):
+    if wanted:
+        print(f"allaprima {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+):
+    if debug:
+        os.environ["ALLAPRIMA_DEBUG"] = "1"
+
+
+def main():
+    """Run the command line; an AllaprimaError is one sentence and exit code 2, Ctrl-C exit code 130."""
+    try:
+        app()
+    except AllaprimaError as error:
+        if os.environ.get("ALLAPRIMA_DEBUG"):
+            raise
+        console.print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True, markup=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        console.print("Stopped.")
+        sys.exit(130)

@@ -1,0 +1,25 @@
+"""The one exception a user ever sees: a sentence that says what is wrong and how to mend it."""
+
+import errno
+
+
+class AllaprimaError(Exception):
+    """Bad input or a bad environment, said in one clear sentence with the fix in it.
+
+    The command line prints the sentence and exits with code 2; from Python it is an ordinary exception.
+    """
+
+
+def explain_os_error(error: OSError, path) -> AllaprimaError:
+    """Turn the operating system's refusal to read or write `path` into a sentence with a fix in it."""
+    reasons = {
+        errno.ENOSPC: f"The disk is full: {path} was not written. Free some space or choose another folder.",
+        errno.EDQUOT: f"The disk quota is used up: {path} was not written. Free some space or choose another folder.",
+        errno.EACCES: f"No permission for {path}. Choose another path or change its permissions.",
+        errno.EPERM: f"No permission for {path}. Choose another path or change its permissions.",
+        errno.EROFS: f"{path} is on a read-only disk. Choose another folder.",
+        errno.ENOENT: f"{path} does not exist. Check the spelling of the path.",
+        errno.ENOTDIR: f"A part of {path} is a file and not a folder. Choose another path.",
+        errno.EISDIR: f"{path} is a folder. Give a file name inside it.",
+    }
+    return AllaprimaError(reasons.get(error.errno, f"{path} can't be used: {error.strerror or error}."))

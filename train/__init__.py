@@ -1,0 +1,1 @@
+"""Training a transformer network from one style image."""
