@@ -1,0 +1,164 @@
+"""The objective, in one place for the optimizer and for training.
+
+    J = alpha * J_content + beta * sum_l lambda[l] * J_style[l] + tv * TV
+
+Gatys, Ecker and Bethge, *Image Style Transfer Using Convolutional Neural Networks*, CVPR 2016; Johnson, Alahi and
+Fei-Fei, *Perceptual Losses for Real-Time Style Transfer and Super-Resolution*, ECCV 2016. For content image C, style
+image S, generated image G, and a[l] the activations of layer l (n_C channels, n_H x n_W places):
+
+    J_content  = 1/2 ||a[l](C) - a[l](G)||^2, as written; divided by n_C n_H n_W (per element) inside J
+    Gram[l]    = sum_ij a[l]_ijk a[l]_ijk'
+    J_style[l] = ||Gram[l](S) - Gram[l](G)||_F^2 / (2 n_H n_W n_C)^2
+
+J takes the content cost per element, so that alpha, beta and lambda mean the same at every resolution: J_style does not
+grow with the picture, the content cost as written does. When S and G differ in size, each Gram matrix is divided by its
+own n_H n_W first; with equal sizes that is the formula above.
+"""
+
+from dataclasses import asdict, dataclass, field
+
+import torch
+
+from allaprima.models.loss_network import LossNetwork
+
+CONTENT_LAYERS = {"relu3_3": 1.0}
+STYLE_LAYERS = {"relu1_2": 1.0, "relu2_2": 1.0, "relu3_3": 1.0, "relu4_3": 1.0}
+
+
+@dataclass
+class Objective:
+    """The weights of J. `content` and `style` map layer names to their weights (lambda for style)."""
+
+    content: dict[str, float] = field(default_factory=lambda: dict(CONTENT_LAYERS))
+    style: dict[str, float] = field(default_factory=lambda: dict(STYLE_LAYERS))
+    alpha: float = 1.0
+    beta: float = 1.0
+    tv: float = 0.0
+
+    to_dict = asdict
+
+
+@dataclass
+class Costs:
+    """What J is made of, each a float32 tensor [N], one value for each picture, with gradients.
+
+    content: per element, weighted by layer, before alpha. content_as_written: 1/2 of the squared distance itself.
+    style: sum_l lambda[l] * J_style[l], before beta. style_layers: J_style[l] of each layer, before lambda.
+    """
+
+    J: torch.Tensor
+    content: torch.Tensor
+    content_as_written: torch.Tensor
+    style: torch.Tensor
+    style_layers: dict[str, torch.Tensor]
+    tv: torch.Tensor
+
+
+class _Gram(torch.autograd.Function):
+    """f f^T / (h w) for f [N, C, h w]. The product is taken in float32 (float64 for float64 input); its gradient,
+    2 dG f for a symmetric dG, is taken in the dtype of the activations, which it returns to."""
+
+    @staticmethod
+    def forward(ctx, activations):
+        f = activations.flatten(2)
+        ctx.save_for_backward(activations)
+        wide = f if f.dtype == torch.float64 else f.float()
+        return wide @ wide.transpose(1, 2) / f.shape[2]
+
+    @staticmethod
+    def backward(ctx, grad):
+        (activations,) = ctx.saved_tensors
+        f = activations.flatten(2)
+        grad = (grad + grad.transpose(1, 2)) / f.shape[2]
+        # bfloat16 keeps float32's range, float16 would not: there the product is taken in float32
+        dtype = torch.float32 if f.dtype == torch.float16 else f.dtype
+        return (grad.to(dtype) @ f.to(dtype)).to(f.dtype).view_as(activations)
+
+
+def gram_matrix(activations: torch.Tensor) -> torch.Tensor:
+    """Gram matrix of activations [N, C, H, W] divided by H W: [N, C, C], accumulated in float32 (float64 for float64)."""
+    with torch.autocast(activations.device.type, enabled=False):
+        return _Gram.apply(activations)
+
+
+def style_cost(gram: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """J_style of one layer from Gram matrices [N, C, C] that are divided by their H W already; one value a picture."""
+    return (gram - target).square().sum((1, 2)) / (4 * gram.shape[-1] ** 2)
+
+
+def content_cost(activations: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """1/2 ||a(C) - a(G)||^2 for activations [N, C, H, W], one value a picture, as written, accumulated in float32."""
+    wide = activations.dtype if activations.dtype == torch.float64 else torch.float32
+    return 0.5 * (activations.to(wide) - target.to(wide)).square().sum((1, 2, 3))
+
+
+def total_variation(images: torch.Tensor) -> torch.Tensor:
+    """Mean squared difference of neighbouring pixels of images [N, 3, H, W] (0..1), one value a picture.
+
+    The squared form of Mahendran and Vedaldi (CVPR 2015), a mean so that it does not depend on the resolution.
+    """
+    across = (images[..., 1:] - images[..., :-1]).square().mean((1, 2, 3))
+    down = (images[..., 1:, :] - images[..., :-1, :]).square().mean((1, 2, 3))
+    return across + down
+
+
+class PerceptualLoss:
+    """J of generated pictures, for one loss network and one Objective. Pictures are RGB [N, 3, H, W], 0..1."""
+
+    def __init__(self, network: LossNetwork, objective: Objective):
+        network.check([*objective.content, *objective.style])
+        self.network, self.objective = network, objective
+
+    @torch.no_grad()
+    def content_targets(self, content: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Activations of the content layers for pictures [N, 3, H, W]."""
+        return self.network(content, self.objective.content) if self.objective.content else {}
+
+    @torch.no_grad()
+    def style_targets(self, style: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Gram matrices (divided by H W) of the style layers for paintings [N, 3, H, W]; N = 1 serves any batch."""
+        if not self.objective.style:
+            return {}
+        return {layer: gram_matrix(a) for layer, a in self.network(style, self.objective.style).items()}
+
+    def __call__(self, generated, content_targets, style_targets) -> Costs:
+        """The Costs of pictures [N, 3, H, W] against targets from the two methods above."""
+        goal = self.objective
+        taps = self.network(generated, [*content_targets, *style_targets]) if content_targets or style_targets else {}
+        zero = generated.new_zeros(len(generated), dtype=torch.promote_types(generated.dtype, torch.float32))
+        content, as_written, style = zero, zero, zero
+        for layer, target in content_targets.items():
+            cost = content_cost(taps[layer], target)
+            as_written = as_written + cost
+            content = content + goal.content[layer] * cost / target[0].numel()
+        layers = {layer: style_cost(gram_matrix(taps[layer]), target) for layer, target in style_targets.items()}
+        for layer, cost in layers.items():
+            style = style + goal.style[layer] * cost
+        tv = total_variation(generated) if goal.tv else zero
+        J = goal.alpha * content + goal.beta * style + goal.tv * tv
+        return Costs(J, content, as_written, style, layers, tv)
+
+
+@torch.no_grad()
+def balance(network: LossNetwork, style: torch.Tensor, photos: torch.Tensor, objective: Objective) -> Objective:
+    """The same objective with its weights scaled so that alpha and beta mean the same for every painting.
+
+    Style: each lambda[l] is divided by the median of J_style[l] over untouched photos, so that every layer of every
+    painting begins with its share of J_style = 1, however strong or quiet the painting is at that layer. Content: each
+    weight is divided by the median content cost of pairs of different photos, so that J_content = 1 means "as far from
+    the photo as another photo". style: [1, 3, H, W]; photos: [N, 3, h, w] with N > 1; both 0..1.
+    """
+    loss = PerceptualLoss(network, objective)
+    targets = loss.style_targets(style)
+    taps = network(photos, [*objective.content, *objective.style])
+    content, styles = {}, {}
+    for layer, weight in objective.content.items():
+        a = taps[layer].float()
+        content[layer] = weight / (content_cost(a, a.roll(1, 0)).median() / a[0].numel()).item()
+    share = sum(objective.style.values()) or 1.0
+    for layer, weight in objective.style.items():
+        cost = style_cost(gram_matrix(taps[layer]), targets[layer]).median().item()
+        styles[layer] = weight / share / max(cost, 1e-12)
+    total = sum(objective.content.values()) or 1.0
+    content = {layer: weight / total for layer, weight in content.items()}
+    return Objective(content, styles, objective.alpha, objective.beta, objective.tv)
