@@ -1,0 +1,104 @@
+"""What all tests share: the bundled photos, and a model file of a few kilobytes that keeps the contract."""
+
+import base64
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+PHOTOS = ROOT / "train" / "photos"
+
+
+def make_model(path, strength=True, metadata=None, channels=8, seed=0):
+    """Write a contract model to `path`: a stride-2 convolution, instance normalization, ReLU, and the way back up.
+
+    Its weights are random, so the picture is nonsense, but every part of the contract is there: uint8 NHWC in and out,
+    any N, H, W, odd ones too, an optional `strength`, metadata.
+    """
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    random = np.random.default_rng(seed)
+
+    def constant(name, value):
+        return numpy_helper.from_array(np.asarray(value), name)
+
+    def weight(name, *shape, gain):
+        return constant(name, (random.standard_normal(shape) * gain).astype(np.float32))
+
+    node = helper.make_node
+    initializers = [
+        weight("w1", channels, 3, 3, 3, gain=0.01), weight("w2", 3, channels, 3, 3, gain=8.0),
+        constant("scale", np.ones(channels, np.float32)), constant("shift", np.full(channels, 0.3, np.float32)),
+        constant("grey", np.full((1, 3, 1, 1), 110, np.float32)), constant("twice", np.float32([1, 1, 2, 2])),
+        constant("from", np.int64([0, 0])), constant("axes", np.int64([2, 3])),
+        constant("low", np.float32(0)), constant("high", np.float32(255)),
+    ]
+    nodes = [
+        node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
+        node("Transpose", ["float"], ["photo"], perm=[0, 3, 1, 2]),
+        node("Conv", ["photo", "w1"], ["c1"], strides=[2, 2], pads=[1, 1, 1, 1]),
+        node("InstanceNormalization", ["c1", "scale", "shift"], ["n1"], epsilon=1e-5),
+        node("Relu", ["n1"], ["r1"]),
+        node("Resize", ["r1", "", "twice"], ["up"], mode="nearest", coordinate_transformation_mode="asymmetric",
+             nearest_mode="floor"),
+        node("Shape", ["photo"], ["size"], start=2, end=4),
+        node("Slice", ["up", "from", "size", "axes"], ["cut"]),
+        node("Conv", ["cut", "w2"], ["c2"], pads=[1, 1, 1, 1]),
+        node("Add", ["c2", "grey"], ["painted"]),
+    ]
+    inputs = [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", "H", "W", 3])]
+    result = "painted"
+    if strength:
+        # An input that has a default is an input and an initializer of the same name.
+        inputs.append(helper.make_tensor_value_info("strength", TensorProto.FLOAT, []))
+        initializers.append(constant("strength", np.float32(1)))
+        nodes += [
+            node("Sub", ["painted", "photo"], ["difference"]),
+            node("Mul", ["difference", "strength"], ["part"]),
+            node("Add", ["photo", "part"], ["blended"]),
+        ]
+        result = "blended"
+    nodes += [
+        node("Clip", [result, "low", "high"], ["clipped"]),
+        node("Round", ["clipped"], ["rounded"]),
+        node("Transpose", ["rounded"], ["nhwc"], perm=[0, 2, 3, 1]),
+        node("Cast", ["nhwc"], ["stylized"], to=TensorProto.UINT8),
+    ]
+    outputs = [helper.make_tensor_value_info("stylized", TensorProto.UINT8, ["N", "H", "W", 3])]
+    graph = helper.make_graph(nodes, "tiny", inputs, outputs, initializers)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    thumbnail = io.BytesIO()
+    Image.new("RGB", (32, 32), (40, 60, 160)).save(thumbnail, "JPEG")
+    helper.set_model_props(model, {
+        "name": "tiny", "architecture": "tiny", "credit": "Nobody, 2024", "licence": "MIT", "version": "0.1.0",
+        "thumbnail": base64.b64encode(thumbnail.getvalue()).decode(),
+        "settings": json.dumps({"steps": 0}), "losses": json.dumps({"total": 1.0}), **(metadata or {}),
+    })
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+    return Path(path)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory):
+    """The path of the small contract model."""
+    return make_model(tmp_path_factory.mktemp("models") / "tiny.onnx")
+
+
+@pytest.fixture
+def photo():
+    """A bundled photo at 240x320, uint8 [240, 320, 3] RGB."""
+    return np.asarray(Image.open(PHOTOS / "chelsea.jpg").convert("RGB").resize((320, 240)))
+
+
+@pytest.fixture(autouse=True)
+def own_styles_folder(tmp_path_factory, monkeypatch):
+    """No test sees the styles of whoever runs it: the user's folder is an empty one."""
+    folder = tmp_path_factory.mktemp("styles")
+    monkeypatch.setenv("ALLAPRIMA_STYLES", str(folder))
+    return folder
