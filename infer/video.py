@@ -95,7 +95,10 @@ class Clip:
         self.video.thread_type = "AUTO"
         self.sound = [s for s in self.container.streams.audio if s.codec_context is not None] if sound else []
         self.rate = self.video.average_rate or self.video.guessed_rate or Fraction(25)
-        self.damaged = 0  # packets that could not be read or decoded
+        # Seconds and frames as the file says, the frames reckoned where it does not; None for a live source.
+        self.duration = self._length()
+        self.frame_count = self.video.frames or (round(self.duration * self.rate) if self.duration else None)
+        self.damaged = 0  # packets and frames that could not be read or decoded
         self.reached = 0.0  # seconds: how far into the clip the last good packet lies
         self._converter = VideoReformatter()
         # Known with the first frame; a frame of another size later on is scaled to it.
@@ -110,17 +113,10 @@ class Clip:
     def close(self):
         self.container.close()
 
-    @property
-    def duration(self) -> float | None:
-        """Seconds, as the file says; None for a live source."""
+    def _length(self) -> float | None:
         if self.video.duration:
             return float(self.video.duration * self.video.time_base)
         return self.container.duration / av.time_base if self.container.duration else None
-
-    @property
-    def frame_count(self) -> int | None:
-        """As the file says, or reckoned from duration and rate; None when it says neither."""
-        return self.video.frames or (round(self.duration * self.rate) if self.duration else None)
 
     def read(self):
         """Yield the Pictures and, as they lie between them in the file, the packets of the streams in `self.sound`.
@@ -162,17 +158,21 @@ class Clip:
             except av.FFmpegError:
                 self.damaged += 1
                 return
-            if packet.is_corrupt:
-                self.damaged += 1
-            elif packet.size:  # the empty ones ask decoders to flush, which _decoded does itself
+            self.damaged += packet.is_corrupt  # it may still be good enough for the decoder
+            if packet.size:  # the empty ones ask decoders to flush, which _decoded does itself
                 yield packet
 
     def _decode(self, packet):
         try:
-            return self.video.codec_context.decode(packet)
+            frames = self.video.codec_context.decode(packet)
         except av.FFmpegError:
             self.damaged += 1
-            return []
+            return
+        for frame in frames:
+            if frame.is_corrupt:
+                self.damaged += 1
+            else:
+                yield frame
 
     def _offset(self, stream):
         """Where the clip begins, in the stream's time base: recordings of broadcasts begin hours after zero."""
@@ -278,7 +278,7 @@ class VideoWriter:
         metadata = clip.container.metadata.items()
         writer._container.metadata.update({k: v for k, v in metadata if k.lower() not in about_the_file})
         for stream in clip.sound:
-            copied = stream.codec_context.name in writer._sound_codecs
+            copied = stream.codec_context.codec.canonical_name in writer._sound_codecs
             writer._sound[stream.index] = (_CopiedSound if copied else _EncodedSound)(writer._container, stream)
         return writer
 
@@ -318,11 +318,13 @@ class _CopiedSound:
 class _EncodedSound:
     """A sound stream that the container or its players would not take: decoded, and encoded as AAC."""
 
+    _LAYOUTS = {1: "mono", 6: "5.1"}  # the rest is mixed to stereo
+
     def __init__(self, container, source):
         self._decoder = source.codec_context
-        rate = min(self._decoder.sample_rate, 48000)
-        self._stream = container.add_stream("aac", rate=rate, layout=self._decoder.layout.name or "stereo")
-        self._stream.bit_rate = 96_000 * self._decoder.layout.nb_channels
+        layout = self._LAYOUTS.get(self._decoder.layout.nb_channels, "stereo")
+        self._stream = container.add_stream("aac", rate=min(self._decoder.sample_rate, 48000), layout=layout)
+        self._stream.bit_rate = 80_000 * self._stream.codec_context.layout.nb_channels
         self._stream.metadata.update(source.metadata)
 
     def take(self, packet):

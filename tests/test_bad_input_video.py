@@ -1,0 +1,177 @@
+"""Bad videos and bad places for them: one sentence each, and nothing half-written."""
+
+import os
+import subprocess
+import sys
+
+import av
+import clips
+import pytest
+
+from allaprima.errors import AllaprimaError
+from allaprima.infer.video import sample_frames, stylize_video
+
+
+def same(rgb, strength=1.0):
+    return rgb
+
+
+def one_sentence(error):
+    text = str(error)
+    assert "\n" not in text and text.endswith(".") and len(text) < 300, text
+    return text
+
+
+def refused(source, output, stylizer=same):
+    """The sentence; the output's folder is as it was."""
+    before = sorted(output.parent.iterdir()) if output.parent.is_dir() else None
+    with pytest.raises(AllaprimaError) as caught:
+        stylize_video(source, output, stylizer)
+    assert (sorted(output.parent.iterdir()) if output.parent.is_dir() else None) == before
+    return one_sentence(caught.value)
+
+
+@pytest.fixture
+def clip(tmp_path):
+    return clips.write_clip(tmp_path / "in.mp4", clips.panned(50, 96, 64), sound=[("aac", 44100, "mono")])
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+def text(path):
+    path.write_text("This is no video. " * 100)
+
+
+def headless(path):
+    """An MP4 whose index, at its end, is cut off: what a crashed recorder leaves."""
+    clips.write_clip(path, clips.panned(20, 64, 48))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def song(path):
+    clips.write_song(path)
+
+
+def sound_only(path):
+    clips.write_song(path, cover=False)
+
+
+def no_frames(path):
+    """A picture track without a single picture."""
+    with av.open(str(path), "w", format="mp4") as out:
+        video = out.add_stream("libx264", rate=25)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        out.start_encoding()
+
+
+def noise_frames(path):
+    """A good container round pictures that are noise."""
+    clips.write_clip(path.with_suffix(".mkv"), clips.panned(10, 64, 48))
+    data = bytearray(path.with_suffix(".mkv").read_bytes())
+    with av.open(str(path.with_suffix(".mkv"))) as clip:
+        packets = [bytes(packet) for packet in clip.demux(video=0) if packet.size]
+    for packet in packets:
+        place = data.index(packet)
+        data[place : place + len(packet)] = b"\x5a" * len(packet)
+    path.write_bytes(data)
+    path.with_suffix(".mkv").unlink()
+
+
+@pytest.mark.parametrize("make, words", [
+    (empty, "not a video"), (text, "not a video"), (headless, "cut off"), (song, "no video stream"),
+    (sound_only, "no video stream"), (no_frames, "no frame|no video stream|not a video"), (noise_frames, "no frame"),
+])
+def test_what_is_no_video_is_refused(tmp_path, make, words):
+    source = tmp_path / "source.mp4"
+    make(source)
+    sentence = refused(source, tmp_path / "out.mp4")
+    assert any(word in sentence for word in words.split("|")), sentence
+    with pytest.raises(AllaprimaError) as caught:
+        list(sample_frames(source, 3))
+    assert one_sentence(caught.value) == sentence
+
+
+def test_missing_folder_and_unreachable_sources(tmp_path):
+    assert "does not exist" in refused(tmp_path / "none.mp4", tmp_path / "out.mp4")
+    assert "folder" in refused(tmp_path, tmp_path / "out.mp4")
+    assert "can't be opened" in refused("http://127.0.0.1:9/clip.mp4", tmp_path / "out.mp4")
+    assert "can't be opened" in refused("gopherish://somewhere/clip.mp4", tmp_path / "out.mp4")
+
+
+def test_outputs_that_can_not_be(tmp_path, clip):
+    assert ".mp4" in refused(clip, tmp_path / "out.txt")
+    assert ".mp4" in refused(clip, tmp_path / "out")
+    assert "source itself" in refused(clip, clip)
+    (tmp_path / "folder.mp4").mkdir()
+    assert "folder" in refused(clip, tmp_path / "folder.mp4")
+    one_sentence(refused(clip, clip / "out.mp4"))  # a file where a folder should be
+
+
+@pytest.mark.skipif(os.name == "nt" or not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_permission(tmp_path, clip):
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o500)
+    assert "permission" in refused(clip, closed / "out.mp4")
+
+
+FULL = """
+import resource, signal, sys
+from allaprima.errors import AllaprimaError
+from allaprima.infer.video import stylize_video
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), resource.RLIM_INFINITY))
+try:
+    stylize_video(sys.argv[1], sys.argv[2], lambda rgb, strength: rgb)
+except AllaprimaError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="limits the size of files as POSIX does")
+@pytest.mark.parametrize("room", [20_000, 100])
+def test_a_disk_that_fills_up_leaves_nothing(tmp_path, room):
+    source = clips.write_clip(tmp_path / "in.mp4", clips.panned(50, 320, 240))
+    assert source.stat().st_size > 40_000
+    command = [sys.executable, "-c", FULL, source, tmp_path / "out.mp4", str(room)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert "out.mp4" in one_sentence(done.stdout.strip()), done.stderr
+    assert sorted(tmp_path.iterdir()) == [source]
+
+
+@pytest.mark.parametrize("ending", [".mkv", ".ts", ".mp4", ".avi"])
+def test_a_broken_tail_is_left_out_with_a_warning(tmp_path, capsys, ending):
+    whole = clips.write_clip(tmp_path / "whole.mp4", clips.panned(100, 160, 120), sound=[("libmp3lame", 44100, "mono")])
+    source = tmp_path / f"in{ending}"
+    with av.open(str(whole)) as given, av.open(str(source), "w", container_options=(
+            {"movflags": "+faststart"} if ending == ".mp4" else {})) as out:  # with the index in front
+        streams = {s.index: out.add_stream_from_template(s) for s in given.streams}
+        for packet in given.demux():
+            if packet.size:
+                packet.stream = streams[packet.stream.index]
+                out.mux(packet)
+    source.write_bytes(source.read_bytes()[: source.stat().st_size * 6 // 10])
+    stylize_video(source, tmp_path / "out.mp4", same)
+    frames, times = clips.decoded(tmp_path / "out.mp4")
+    assert 40 <= len(frames) <= 75 and times == pytest.approx([k / 25 for k in range(len(frames))], abs=0.03)
+    printed = " ".join(capsys.readouterr().err.split())
+    if ending != ".ts":  # a transport stream has no header that would tell how long it was
+        assert "damaged" in printed and f"{len(frames)} frames" in printed and "of 4.0 seconds" in printed
+
+
+def test_a_hole_in_the_middle_costs_only_what_lay_there(tmp_path, capsys):
+    source = clips.write_clip(tmp_path / "in.ts", clips.panned(100, 160, 120))
+    data = bytearray(source.read_bytes())
+    middle = len(data) // 2 // 188 * 188
+    data[middle : middle + 188 * 20] = bytes(188 * 20)
+    source.write_bytes(data)
+    stylize_video(source, tmp_path / "out.mp4", same)
+    frames, times = clips.decoded(tmp_path / "out.mp4")
+    assert 60 <= len(frames) <= 100 and times[-1] > 3.8 and times == sorted(set(times))
+    assert "damaged" in capsys.readouterr().err
+
+
+def test_a_whole_clip_is_not_called_damaged(tmp_path, clip, capsys):
+    stylize_video(clip, tmp_path / "out.mp4", same)
+    assert "damaged" not in capsys.readouterr().err
