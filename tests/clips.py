@@ -23,17 +23,19 @@ def panned(count, width, height, photo=0):
         yield canvas[top : top + height, left : left + width]
 
 
-def write_clip(path, frames, rate=25, times=None, time_base=None, codec="libx264", sound=(), first=0.0, **options):
+def write_clip(path, frames, rate=25, times=None, time_base=None, sound=(), first=0.0, index_in_front=False,
+               **options):
     """Encode frames to `path`.
 
     times: the start of each frame in units of time_base, for a variable frame rate. sound: one (codec, rate, layout)
-    per stream, each a tone as long as the pictures. first: seconds at which everything starts. options: x264's.
+    per stream, each a tone as long as the pictures. first: seconds at which everything starts. index_in_front:
+    of an MP4, which can then be played though its end is cut off. options: x264's.
     """
     frames = [np.ascontiguousarray(frame) for frame in frames]
     time_base = time_base or 1 / Fraction(rate)
     times = list(times or range(len(frames)))
-    with av.open(str(path), "w") as out:
-        video = out.add_stream(codec, rate=rate, options={"g": "10", **options})
+    with av.open(str(path), "w", container_options={"movflags": "+faststart"} if index_in_front else {}) as out:
+        video = out.add_stream("libx264", rate=rate, options={"g": "10", **options})
         video.height, video.width = frames[0].shape[:2]
         video.pix_fmt = "yuv444p" if video.height % 2 or video.width % 2 else "yuv420p"
         video.codec_context.time_base = time_base
