@@ -1,0 +1,167 @@
+"""The parts that transformer networks are made of.
+
+Each part says twice what it computes: `forward` in torch, for training, and `onnx` as nodes of an ONNX graph, for
+running. The two stand side by side so that they can be read and changed together, and every export compares them. What
+training needs and running does not (a resize before a convolution, say) is folded away in `onnx`.
+"""
+
+import numpy as np
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import nn
+from torch.nn import functional as F
+
+
+class Graph:
+    """An ONNX graph under construction: nodes and constants, with a fresh name for every value."""
+
+    def __init__(self):
+        self.nodes, self.constants, self._count, self._known = [], [], 0, {}
+
+    def fresh(self, hint: str) -> str:
+        self._count += 1
+        return f"{hint.lower()}_{self._count}"
+
+    def constant(self, value, dtype=np.float32) -> str:
+        """The name of a constant; equal small constants are stored once."""
+        value = value.detach().float().cpu().numpy() if isinstance(value, torch.Tensor) else value
+        array = np.ascontiguousarray(np.asarray(value, dtype))
+        key = (array.dtype.str, array.shape, array.tobytes()) if array.size <= 16 else None
+        if key in self._known:
+            return self._known[key]
+        name = self.fresh("constant")
+        self.constants.append(numpy_helper.from_array(array, name))
+        if key:
+            self._known[key] = name
+        return name
+
+    def ints(self, *values) -> str:
+        return self.constant(values, np.int64)
+
+    def add(self, kind: str, *inputs: str, **attributes) -> str:
+        """Append a node of one output and return the output's name."""
+        output = self.fresh(kind)
+        self.nodes.append(helper.make_node(kind, list(inputs), [output], **attributes))
+        return output
+
+    def cast(self, x: str, dtype=TensorProto.FLOAT) -> str:
+        return self.add("Cast", x, to=dtype)
+
+
+class Conv(nn.Module):
+    """Convolution that keeps the size (or halves it, stride 2), then optional instance normalization, then ReLU.
+
+    pad: `zero`, the fastest in ONNX Runtime, or `reflect`, as Johnson et al.
+    Instance normalization: Ulyanov, Vedaldi and Lempitsky, *Instance Normalization: The Missing Ingredient*, 2016.
+    """
+
+    def __init__(self, inputs, outputs, kernel=3, stride=1, groups=1, norm=False, act=True, pad="zero"):
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, groups=groups, bias=not norm,
+                              padding=kernel // 2 if pad == "zero" else 0)
+        self.norm = nn.InstanceNorm2d(outputs, affine=True) if norm else None
+        self.act, self.reflect = act, kernel // 2 if pad == "reflect" else 0
+
+    def forward(self, x):
+        if self.reflect:
+            x = F.pad(x, [self.reflect] * 4, mode="reflect")
+        x = self.conv(x)
+        if self.norm:
+            x = self.norm(x)
+        return F.relu(x) if self.act else x
+
+    def onnx(self, graph: Graph, x: str) -> str:
+        if self.reflect:
+            r = self.reflect
+            x = graph.add("Pad", x, graph.ints(0, 0, r, r, 0, 0, r, r), mode="reflect")
+        x = conv_onnx(graph, x, self.conv.weight, self.conv.bias, self.conv.padding[0], self.conv.stride[0], self.conv.groups)
+        if self.norm:
+            x = graph.add("InstanceNormalization", x, graph.constant(self.norm.weight), graph.constant(self.norm.bias),
+                          epsilon=self.norm.eps)
+        return graph.add("Relu", x) if self.act else x
+
+
+def conv_onnx(graph: Graph, x: str, weight, bias=None, pad=0, stride=1, groups=1) -> str:
+    """A Conv node of a square kernel."""
+    inputs = [x, graph.constant(weight)] + ([] if bias is None else [graph.constant(bias)])
+    return graph.add("Conv", *inputs, kernel_shape=list(weight.shape[2:]), pads=[pad] * 4, strides=[stride] * 2, group=groups)
+
+
+class Upsample(nn.Module):
+    """Twice the size by repeating pixels: before a convolution it leaves no checkerboard, as a strided transposed
+    convolution does (Odena, Dumoulin and Olah, *Deconvolution and Checkerboard Artifacts*, Distill 2016)."""
+
+    def forward(self, x):
+        return F.interpolate(x, scale_factor=2, mode="nearest")
+
+    def onnx(self, graph: Graph, x: str) -> str:
+        scales = graph.constant([1, 1, 2, 2])
+        return graph.add("Resize", x, "", scales, mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor")
+
+
+class Residual(nn.Module):
+    """x + conv(conv(x)), both with instance normalization, the second without ReLU (Johnson et al., appendix)."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.first = Conv(channels, channels, norm=True, pad="reflect")
+        self.second = Conv(channels, channels, norm=True, act=False, pad="reflect")
+
+    def forward(self, x):
+        return x + self.second(self.first(x))
+
+    def onnx(self, graph: Graph, x: str) -> str:
+        return graph.add("Add", x, self.second.onnx(graph, self.first.onnx(graph, x)))
+
+
+class Merge(nn.Module):
+    """Decoder step: channels down by a 1x1 convolution, twice the size, plus the encoder's features of that size, 3x3.
+
+    The 1x1 convolution comes before the resize, where it costs a quarter; the two commute.
+    """
+
+    def __init__(self, inputs, outputs, norm=False):
+        super().__init__()
+        self.narrow = Conv(inputs, outputs, 1, act=False)
+        self.up = Upsample()
+        self.conv = Conv(outputs, outputs, norm=norm)
+
+    def forward(self, x, skip):
+        return self.conv(self.up(self.narrow(x)) + skip)
+
+    def onnx(self, graph: Graph, x: str, skip: str) -> str:
+        return self.conv.onnx(graph, graph.add("Add", self.up.onnx(graph, self.narrow.onnx(graph, x)), skip))
+
+
+class ToPixels(nn.Module):
+    """Half resolution to pixels: bilinear resize, then a 3x3 convolution to RGB.
+
+    Every output pixel of an even or odd row and column is a fixed 3x3 weighting of the half-resolution features, so the
+    pair is folded into one 3x3 convolution to 12 channels and a depth-to-space: a resize-convolution, with its freedom
+    from checkerboards, that never makes a full-resolution feature map.
+    """
+
+    def __init__(self, inputs):
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, 3, 3, padding=1)
+
+    def forward(self, x):
+        return self.conv(F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False))
+
+    @torch.no_grad()
+    def folded_weight(self) -> torch.Tensor:
+        """The kernel [12, inputs, 3, 3] at half resolution, channels ordered row phase, column phase, colour.
+
+        It is read off the responses to single impulses, so it holds for whatever linear resize `forward` uses.
+        """
+        inputs = self.conv.in_channels
+        impulses = torch.zeros(inputs, inputs, 7, 7)
+        impulses[range(inputs), range(inputs), 3, 3] = 1
+        response = self.forward(impulses.to(self.conv.weight)) - self.conv.bias.view(1, 3, 1, 1)
+        # response to an input at 3, seen at i: the kernel's tap 3 - i + 1; i runs over 4, 3, 2 for the taps 0, 1, 2
+        phases = [response[:, :, dy::2, dx::2][:, :, 2:5, 2:5].flip(2, 3) for dy in (0, 1) for dx in (0, 1)]
+        return torch.cat([phase.transpose(0, 1) for phase in phases])
+
+    def onnx(self, graph: Graph, x: str) -> str:
+        x = conv_onnx(graph, x, self.folded_weight(), self.conv.bias.repeat(4), pad=1)
+        return graph.add("DepthToSpace", x, blocksize=2, mode="DCR")

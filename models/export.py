@@ -1,0 +1,106 @@
+"""Export to the model file: one ONNX graph, uint8 pictures in and out, that gives the same picture in every runtime.
+
+Input `image`: uint8 [N, H, W, 3], RGB, any N, H and W >= 16. Output `stylized`: the same shape and type. Optional input
+`strength`: float32 scalar, 1.0 unless given; 0 returns the photo. Padding, scaling, clamping and rounding are inside.
+"""
+
+import json
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from onnx import TensorProto, helper
+
+from allaprima import __version__
+from allaprima.errors import AllaprimaError
+from allaprima.files import write_atomically
+from allaprima.models.blocks import Graph
+from allaprima.models.transformer import Transformer
+
+OPSET, IR_VERSION = 17, 8  # old enough for ONNX Runtime 1.13 and its web build
+CHECKED_SIZES = ((1, 64, 64), (2, 75, 61), (1, 16, 16), (1, 203, 130), (1, 31, 96))  # N, H, W
+
+
+def build_graph(network: Transformer) -> onnx.ModelProto:
+    """The ONNX model of a network, without metadata."""
+    graph = Graph()
+    photo, height, width = _padded_photo(graph, "image", network)
+    pixels = network.body_onnx(graph, graph.add("Div", graph.add("Sub", photo, graph.constant(127.5)), graph.constant(255.0)))
+    pixels = graph.add("Add", graph.add("Mul", pixels, graph.constant(255.0)), graph.constant(127.5))
+    pixels = graph.add("Add", photo, graph.add("Mul", graph.add("Sub", pixels, photo), "strength"))
+    pixels = graph.add("Round", graph.add("Clip", pixels, graph.constant(0.0), graph.constant(255.0)))
+    pixels = graph.add("Transpose", graph.cast(pixels, TensorProto.UINT8), perm=[0, 2, 3, 1])
+    start = graph.ints(network.margin, network.margin)
+    end = graph.add("Add", graph.add("Concat", height, width, axis=0), start)
+    graph.nodes.append(helper.make_node("Slice", [pixels, start, end, graph.ints(1, 2)], ["stylized"]))
+
+    shape = ["N", "H", "W", 3]
+    strength = onnx.numpy_helper.from_array(np.array(1.0, np.float32), "strength")
+    body = helper.make_graph(
+        graph.nodes, "allaprima",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, shape),
+         helper.make_tensor_value_info("strength", TensorProto.FLOAT, [])],
+        [helper.make_tensor_value_info("stylized", TensorProto.UINT8, shape)],
+        [*graph.constants, strength],  # an input that is also a constant is optional, with that default
+    )
+    model = helper.make_model(body, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    model.producer_name, model.producer_version = "allaprima", __version__
+    onnx.checker.check_model(model)
+    return model
+
+
+def _padded_photo(graph: Graph, image: str, network: Transformer):
+    """Nodes that reflect a uint8 NHWC picture up to a fitting size: float NCHW 0..255, and its own height and width."""
+    shape = graph.add("Shape", image)
+    pads, sizes = [], []
+    for axis in (1, 2):
+        size = graph.add("Slice", shape, graph.ints(axis), graph.ints(axis + 1), graph.ints(0))
+        multiple = graph.ints(network.multiple)
+        missing = graph.add("Mod", graph.add("Neg", size), multiple)  # the sign of the divisor, as in Python
+        pads.append(graph.add("Add", missing, graph.ints(network.margin)))
+        sizes.append(size)
+    before = graph.ints(0, network.margin, network.margin, 0)
+    after = graph.add("Concat", graph.ints(0), *pads, graph.ints(0), axis=0)
+    padded = graph.add("Pad", image, graph.add("Concat", before, after, axis=0), mode="reflect")
+    return graph.add("Transpose", graph.cast(padded), perm=[0, 3, 1, 2]), *sizes
+
+
+def verify(model: bytes, network: Transformer):
+    """Compare ONNX Runtime with torch at several sizes, odd ones too, and at strengths 0, 0.5 and 1.
+
+    Raises AllaprimaError unless 99.9 % of the values are at most one grey level apart.
+    """
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # it warns of every optional input
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    random = np.random.default_rng(0)
+    network = network.float().cpu().eval()
+    for number, (n, h, w) in enumerate(CHECKED_SIZES):
+        coarse = random.uniform(0, 255, (n, 8, 8, 3))  # smooth and varied, as photos are, not noise
+        image = torch.nn.functional.interpolate(torch.from_numpy(coarse).permute(0, 3, 1, 2), (h, w), mode="bicubic")
+        image = image.clamp(0, 255).round().permute(0, 2, 3, 1).byte()
+        strength = (1.0, 0.5, 0.0)[number % 3]
+        photo = image.permute(0, 3, 1, 2).float() / 255
+        with torch.no_grad():
+            wanted = photo + strength * (network(photo) - photo)
+        wanted = (wanted.clamp(0, 1) * 255).round().permute(0, 2, 3, 1).numpy()
+        got = session.run(["stylized"], {"image": image.numpy(), "strength": np.asarray(strength, np.float32)})[0]
+        close = np.mean(np.abs(got - wanted) <= 1) if got.shape == wanted.shape else 0.0
+        if close < 0.999:
+            raise AllaprimaError(f"The exported model differs from the network at {w}x{h} ({close:.2%} of values agree); "
+                                 "nothing was written. Please report this with your versions of torch and onnxruntime.")
+
+
+def export(network: Transformer, path, metadata: dict):
+    """Write the model file of a network, verified, whole or not at all.
+
+    metadata: `name`, `thumbnail` (base64 JPEG), `credit`, `licence`, `settings`, `losses`, ...; what is not a string is
+    stored as JSON. Architecture and version are added.
+    """
+    model = build_graph(network)
+    metadata = {"architecture": network.architecture, "version": __version__, **metadata}
+    helper.set_model_props(model, {k: v if isinstance(v, str) else json.dumps(v) for k, v in metadata.items()})
+    data = model.SerializeToString()
+    verify(data, network)
+    write_atomically(path, data)

@@ -1,0 +1,135 @@
+"""Photos to train on: decoded once, kept in memory as uint8, cropped at random on the device."""
+
+import hashlib
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch.nn import functional as F
+
+from allaprima.errors import AllaprimaError
+
+BUNDLED = Path(__file__).parent / "photos"
+# Bundled photos that are kept for measuring: a face, a building, a landscape.
+BUNDLED_HELD_OUT = ("astronaut.jpg", "china.jpg", "sunset.jpg")
+MEMORY = 4 * 2**30  # bytes of photos kept at most; a larger folder is sampled
+VIDEO_ENDINGS = {".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v"}
+
+
+class Photos:
+    """A training set and a few held-out photos.
+
+    source: a folder (nested, any size), a video file, or None for the bundled starter photos. Each photo is scaled down
+    until its short side is 1.5 times `size`, which leaves room for a random scale.
+    Attributes: `train` and `held_out`, lists of uint8 tensors [3, h, w], RGB; `names` of the held-out ones; `skipped`,
+    how many files could not be read. Raises AllaprimaError when there is nothing to train on.
+    """
+
+    def __init__(self, source=None, size=256, held_out=3):
+        self.size, self.skipped = size, 0
+        source = Path(source) if source else BUNDLED
+        if source.suffix.lower() in VIDEO_ENDINGS and source.is_file():
+            photos = list(self._from_video(source))
+        else:
+            photos = list(self._from_folder(source))
+        if len(photos) < 2:
+            raise AllaprimaError(f"{source} has {len(photos)} photos that can be read: give a folder with at least two, "
+                                 "or leave --photos out to use the bundled ones.")
+        chosen = BUNDLED_HELD_OUT if source == BUNDLED else self._choose([n for n, _ in photos], held_out)
+        self.train = [photo for name, photo in photos if name not in chosen]
+        self.held_out = [photo for name, photo in photos if name in chosen]
+        self.names = [name for name, _ in photos if name in chosen]
+
+    @staticmethod
+    def _choose(names, count):
+        """A fixed choice of at most `count` names and a tenth of them, one at least, that a renamed folder keeps."""
+        ranked = sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())
+        return set(ranked[: max(1, min(count, len(names) // 10))])
+
+    def _from_folder(self, folder):
+        if not folder.is_dir():
+            raise AllaprimaError(f"{folder} is not a folder or a video: give --photos a folder of photos or a video file.")
+        files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in Image.registered_extensions())
+        if not files:
+            raise AllaprimaError(f"{folder} has no photos in it: give --photos a folder of photos.")
+        most = max(2, int(MEMORY / (1.5 * self.size) ** 2 / 4))  # about 3 bytes a pixel at an aspect of 4:3
+        for file in files[:: -(-len(files) // most)]:
+            try:
+                yield str(file.relative_to(folder)), self._shrink(read_rgb(file, self._short_side()))
+            except AllaprimaError:
+                self.skipped += 1
+
+    def _from_video(self, file):
+        from allaprima.infer.video import sample_frames
+
+        for number, frame in enumerate(sample_frames(file, 400)):
+            yield f"frame {number}", self._shrink(Image.fromarray(frame))
+
+    def _short_side(self):
+        return round(1.5 * self.size)
+
+    def _shrink(self, image):
+        ratio = self._short_side() / min(image.size)
+        if ratio < 1:
+            image = image.resize([max(1, round(side * ratio)) for side in image.size], Image.Resampling.LANCZOS)
+        return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+
+    def to(self, device):
+        """Keep the training photos on `device`."""
+        self.train = [photo.to(device) for photo in self.train]
+        return self
+
+    def batch(self, count: int, seed: int) -> torch.Tensor:
+        """`count` random crops, float [count, 3, size, size], 0..1; the same seed gives the same crops."""
+        random = np.random.default_rng(seed)
+        crops = []
+        for _ in range(count):
+            photo = self.train[random.integers(len(self.train))]
+            _, height, width = photo.shape
+            side = int(random.uniform(min(self.size, height, width), min(height, width)))
+            top, left = random.integers(height - side + 1), random.integers(width - side + 1)
+            crop = photo[:, top : top + side, left : left + side].float()[None] / 255
+            if side != self.size:
+                crop = F.interpolate(crop, (self.size, self.size), mode="bilinear", antialias=True)
+            crops.append(crop.flip(3) if random.random() < 0.5 else crop)
+        return torch.cat(crops)
+
+
+def read_rgb(file, short_side=None) -> Image.Image:
+    """A picture file as an upright RGB image; JPEGs are decoded at a reduced size that still has `short_side` pixels.
+
+    Raises AllaprimaError when there is no such file or it is not a picture.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(file) as image:
+                if short_side:
+                    scale = short_side / min(image.size)
+                    image.draft("RGB", tuple(int(side * scale) for side in image.size))
+                return ImageOps.exif_transpose(image).convert("RGB")
+    except FileNotFoundError as error:
+        raise AllaprimaError(f"{file} does not exist: check the spelling of the path.") from error
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
+        raise AllaprimaError(f"{file} can't be read as a picture: give a JPEG, PNG or another picture file.") from error
+
+
+def read_style(file, size: int) -> torch.Tensor:
+    """A painting as float [1, 3, h, w], 0..1, its long side scaled to `size` pixels (up or down)."""
+    image = read_rgb(file)
+    ratio = size / max(image.size)
+    image = image.resize([max(32, round(side * ratio)) for side in image.size], Image.Resampling.LANCZOS)
+    return to_tensor(image)
+
+
+def to_tensor(image) -> torch.Tensor:
+    """A picture, uint8 [H, W, 3] or PIL, as float [1, 3, H, W], 0..1."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255
+
+
+def to_image(tensor: torch.Tensor) -> np.ndarray:
+    """The reverse of `to_tensor`: float [1, 3, H, W] or [3, H, W], clamped to 0..1, as uint8 [H, W, 3]."""
+    tensor = tensor[0] if tensor.dim() == 4 else tensor
+    return (tensor.detach().float().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()

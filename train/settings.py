@@ -1,0 +1,108 @@
+"""Everything that can be set about a training, and the presets."""
+
+import tomllib
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+
+from allaprima.errors import AllaprimaError
+
+
+@dataclass
+class Settings:
+    """A training's settings; they are written into the model file.
+
+    size: side of the training crops in pixels. style_size: the painting's long side in pixels, which sets the brush:
+    larger means larger strokes. alpha, beta: weights of content and style after balancing (see models/perceptual.py,
+    `balance`), so that the same values suit every painting. photos: folder, video, or None for the bundled photos.
+    """
+
+    architecture: str = "live"
+    steps: int = 600
+    batch: int = 4
+    size: int = 256
+    style_size: int = 512
+    learning_rate: float = 4e-3
+    warmup: int = 30
+    alpha: float = 1.0
+    beta: float = 5.0
+    tv: float = 0.0
+    content_layers: dict = field(default_factory=lambda: {"relu3_3": 1.0})
+    style_layers: dict = field(default_factory=lambda: {"relu1_2": 1.0, "relu2_2": 1.0, "relu3_3": 1.0, "relu4_3": 1.0})
+    loss_network: str = "vgg16_oxford"
+    loss_weights: str | None = None
+    pooling: str = "max"
+    photos: str | None = None
+    held_out: int = 3
+    seed: int = 0
+
+    to_dict = asdict
+
+    def check(self):
+        """Raise AllaprimaError for the first setting that makes no sense."""
+        for name in ("steps", "batch", "size", "style_size", "learning_rate", "held_out"):
+            if not getattr(self, name) > 0:
+                raise AllaprimaError(f"{name} is {getattr(self, name)}: give a number above 0.")
+        for name in ("alpha", "beta", "tv", "warmup"):
+            if not getattr(self, name) >= 0:
+                raise AllaprimaError(f"{name} is {getattr(self, name)}: give 0 or more.")
+        if self.size < 64 or self.style_size < 64:
+            raise AllaprimaError("size and style_size must be at least 64 pixels, for the loss network to see a style.")
+        return self
+
+
+# How long each takes is printed before training starts; docs/training.md has what was measured.
+PRESETS = {
+    "quick": {},
+    "balanced": {"steps": 3000, "batch": 8},
+    "best": {"architecture": "johnson", "steps": 12000, "batch": 8},
+}
+
+
+def preset_for(device_type: str) -> str:
+    """`quick` for a CPU: done in the time of a coffee; `balanced` for a GPU: done in a few minutes."""
+    return "balanced" if device_type == "cuda" else "quick"
+
+
+def make_settings(preset: str, config=None, **overrides) -> Settings:
+    """A preset, changed by a TOML file `config`, changed by `overrides` that are not None.
+
+    Raises AllaprimaError for an unknown preset or setting, a wrong type, or a file that can't be read.
+    """
+    if preset not in PRESETS:
+        raise AllaprimaError(f"There is no preset {preset!r}. Choose one of: {', '.join(PRESETS)}.")
+    values = PRESETS[preset] | (_read_config(config) if config else {})
+    values |= {name: value for name, value in overrides.items() if value is not None}
+    known = {f.name: f for f in fields(Settings)}
+    defaults = Settings()
+    for name, value in values.items():
+        if name not in known:
+            raise AllaprimaError(f"There is no setting {name!r}. The settings are: {', '.join(known)}.")
+        default = getattr(defaults, name)
+        if isinstance(default, float) and type(value) is int:
+            values[name] = float(value)
+        elif default is not None and type(value) is not type(default):
+            raise AllaprimaError(f"{name} is {value!r}: give a value like {default!r}.")
+    return replace(defaults, **values).check()
+
+
+def _read_config(file):
+    try:
+        return tomllib.loads(Path(file).read_text())
+    except FileNotFoundError as error:
+        raise AllaprimaError(f"{file} does not exist: check the spelling of --config.") from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise AllaprimaError(f"{file} can't be read as TOML ({error}): write lines like `steps = 1000`.") from error
+
+
+def parse_layers(text: str | None) -> dict | None:
+    """`relu3_3,relu4_3=0.5` as {"relu3_3": 1.0, "relu4_3": 0.5}."""
+    if text is None:
+        return None
+    layers = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, _, weight = part.partition("=")
+        try:
+            layers[name.strip()] = float(weight or 1)
+        except ValueError as error:
+            raise AllaprimaError(f"{part!r} is no layer and weight: write them as relu3_3=0.5,relu4_3=1.") from error
+    return layers
