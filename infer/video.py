@@ -102,7 +102,7 @@ class Clip:
         self.reached = 0.0  # seconds: how far into the clip the last good packet lies
         self._converter = VideoReformatter()
         # Known with the first frame; a frame of another size later on is scaled to it.
-        self._size = self.colour = self.aspect = None
+        self._size = self.colour = self.aspect = self._lag = None
 
     def __enter__(self):
         return self
@@ -129,9 +129,21 @@ class Clip:
             if isinstance(item, av.Packet):
                 yield item
                 continue
-            stamp = start + step if item.pts is None else item.pts - self._offset(self.video)
-            start = max(stamp, start + 1)  # an encoder wants times that rise
+            stamp = self._stamp(item)
+            start = max(start + step if stamp is None else stamp, start + 1)  # an encoder wants times that rise
             yield Picture(self._upright(item), start, item.duration or step)
+
+    def _stamp(self, frame) -> int | None:
+        """When the frame is shown, counted from the start of the clip, in the stream's time base."""
+        if self.container.format.name != "avi":
+            return None if frame.pts is None else frame.pts - self._offset(self.video)
+        # AVI stores no such times: its "pts" is the order of storage, which B-frames shuffle. "dts" is in order, late by
+        # as many frames as the decoder holds back.
+        if frame.dts is None:
+            return None
+        if self._lag is None:
+            self._lag = frame.dts
+        return frame.dts - self._lag
 
     def _decoded(self):
         for packet in self.packets([self.video, *self.sound]):
