@@ -150,7 +150,9 @@ def test_a_broken_tail_is_left_out_with_a_warning(tmp_path, capsys, ending):
     assert 40 <= len(frames) <= 75 and times == pytest.approx([k / 25 for k in range(len(frames))], abs=0.03)
     printed = " ".join(capsys.readouterr().err.split())
     if ending != ".ts":  # a transport stream has no header that would tell how long it was
-        assert "damaged" in printed and f"{len(frames)} frames" in printed and "of 4.0 seconds" in printed
+        assert "damaged" in printed and f"{len(frames)} frames" in printed
+    if ending in (".mkv", ".mp4"):
+        assert "of 4.0 seconds" in printed
 
 
 def test_a_hole_in_the_middle_costs_only_what_lay_there(tmp_path, capsys):
