@@ -408,7 +408,7 @@ def stylize_video(source, output, stylizer, strength=1.0) -> Path:
     if Path(str(source)).exists() and output.exists() and os.path.samefile(source, output):
         raise AllaprimaError(f"{output} is the source itself. Give the result another name.")
     with Clip(source, sound=True) as clip, atomic(output) as part:
-        first, items = _first_picture(clip)
+        first, items = first_picture(clip)
         _announce(clip, first.rgb, output)
         with VideoWriter.like(clip, first.rgb, part) as writer, progress_bar() as bar:
             task = bar.add_task("Stylizing", total=clip.frame_count, unit="frames", note="")
@@ -444,13 +444,13 @@ def sample_frames(source, count):
     # the middle of each of `count` equal parts
     wanted = {int((part + 0.5) * total / count) for part in range(count)} if total > count else range(total)
     with Clip(source) as clip:
-        _, items = _first_picture(clip)
+        _, items = first_picture(clip)
         for index, picture in enumerate(items):
             if index in wanted:
                 yield picture.rgb
 
 
-def _first_picture(clip):
+def first_picture(clip):
     """(the first Picture, all items of the clip): what the output must look like is known from the first frame on."""
     items, head = clip.read(), []
     for item in items:
