@@ -114,6 +114,17 @@ class Residual(nn.Module):
         return graph.add("Add", x, self.second.onnx(graph, self.first.onnx(graph, x)))
 
 
+class MirrorFirst(nn.Module):
+    """Replaces the first row and column, which zero padding has touched, by mirror images of the third."""
+
+    def forward(self, x):
+        return F.pad(x[..., 1:, 1:], [1, 0, 1, 0], mode="reflect")
+
+    def onnx(self, graph: Graph, x: str) -> str:
+        x = graph.add("Slice", x, graph.ints(1, 1), graph.ints(2**31, 2**31), graph.ints(2, 3))
+        return graph.add("Pad", x, graph.ints(0, 0, 1, 1, 0, 0, 0, 0), mode="reflect")
+
+
 class Merge(nn.Module):
     """Decoder step: channels down by a 1x1 convolution, twice the size, plus the encoder's features of that size, 3x3.
 

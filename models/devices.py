@@ -2,6 +2,8 @@
 
 import torch
 
+from allaprima.errors import AllaprimaError
+
 
 def default_device() -> torch.device:
     """CUDA when there is a GPU, then Apple's MPS, else the CPU."""
@@ -19,3 +21,15 @@ def fast_dtype(device: torch.device) -> torch.dtype:
     else:
         fast = device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     return torch.bfloat16 if fast else torch.float32
+
+
+def check_device(name: str | None) -> torch.device:
+    """The device of that name, or the default for None. Raises AllaprimaError when this machine does not have it."""
+    if name is None:
+        return default_device()
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise AllaprimaError(f"This machine has no device {name!r}: leave --device out, or give cpu.") from error
+    return device

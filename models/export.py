@@ -4,6 +4,8 @@ Input `image`: uint8 [N, H, W, 3], RGB, any N, H and W >= 16. Output `stylized`:
 `strength`: float32 scalar, 1.0 unless given; 0 returns the photo. Padding, scaling, clamping and rounding are inside.
 """
 
+import base64
+import io
 import json
 
 import numpy as np
@@ -11,6 +13,7 @@ import onnx
 import onnxruntime
 import torch
 from onnx import TensorProto, helper
+from PIL import Image
 
 from allaprima import __version__
 from allaprima.errors import AllaprimaError
@@ -19,7 +22,7 @@ from allaprima.models.blocks import Graph
 from allaprima.models.transformer import Transformer
 
 OPSET, IR_VERSION = 17, 8  # old enough for ONNX Runtime 1.13 and its web build
-CHECKED_SIZES = ((1, 64, 64), (2, 75, 61), (1, 16, 16), (1, 203, 130), (1, 31, 96))  # N, H, W
+CHECKED_SIZES = ((1, 64, 64), (2, 75, 61), (1, 16, 16), (1, 203, 130), (1, 17, 31), (1, 23, 96))  # N, H, W
 
 
 def build_graph(network: Transformer) -> onnx.ModelProto:
@@ -31,7 +34,7 @@ def build_graph(network: Transformer) -> onnx.ModelProto:
     pixels = graph.add("Add", photo, graph.add("Mul", graph.add("Sub", pixels, photo), "strength"))
     pixels = graph.add("Round", graph.add("Clip", pixels, graph.constant(0.0), graph.constant(255.0)))
     pixels = graph.add("Transpose", graph.cast(pixels, TensorProto.UINT8), perm=[0, 2, 3, 1])
-    start = graph.ints(network.margin, network.margin)
+    start = graph.ints(network.margin[0], network.margin[0])
     end = graph.add("Add", graph.add("Concat", height, width, axis=0), start)
     graph.nodes.append(helper.make_node("Slice", [pixels, start, end, graph.ints(1, 2)], ["stylized"]))
 
@@ -52,15 +55,16 @@ def build_graph(network: Transformer) -> onnx.ModelProto:
 
 def _padded_photo(graph: Graph, image: str, network: Transformer):
     """Nodes that reflect a uint8 NHWC picture up to a fitting size: float NCHW 0..255, and its own height and width."""
+    first, last = network.margin
     shape = graph.add("Shape", image)
     pads, sizes = [], []
     for axis in (1, 2):
         size = graph.add("Slice", shape, graph.ints(axis), graph.ints(axis + 1), graph.ints(0))
-        multiple = graph.ints(network.multiple)
-        missing = graph.add("Mod", graph.add("Neg", size), multiple)  # the sign of the divisor, as in Python
-        pads.append(graph.add("Add", missing, graph.ints(network.margin)))
+        # ONNX's Mod has the sign of the divisor, as Python's
+        missing = graph.add("Mod", graph.add("Sub", graph.ints(-first - last), size), graph.ints(network.multiple))
+        pads.append(graph.add("Add", missing, graph.ints(last)))
         sizes.append(size)
-    before = graph.ints(0, network.margin, network.margin, 0)
+    before = graph.ints(0, first, first, 0)
     after = graph.add("Concat", graph.ints(0), *pads, graph.ints(0), axis=0)
     padded = graph.add("Pad", image, graph.add("Concat", before, after, axis=0), mode="reflect")
     return graph.add("Transpose", graph.cast(padded), perm=[0, 3, 1, 2]), *sizes
@@ -104,3 +108,12 @@ def export(network: Transformer, path, metadata: dict):
     data = model.SerializeToString()
     verify(data, network)
     write_atomically(path, data)
+
+
+def thumbnail(picture: np.ndarray) -> str:
+    """A picture, uint8 [H, W, 3], as a base64 JPEG of at most 160 pixels a side, for the metadata."""
+    image = Image.fromarray(picture)
+    image.thumbnail((160, 160))
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=85)
+    return base64.b64encode(buffer.getvalue()).decode()

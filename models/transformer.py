@@ -10,35 +10,35 @@ from torch import nn
 from torch.nn import functional as F
 
 from allaprima.errors import AllaprimaError
-from allaprima.models.blocks import Conv, Graph, Merge, Residual, ToPixels, Upsample
+from allaprima.models.blocks import Conv, Graph, Merge, MirrorFirst, Residual, ToPixels, Upsample
 
 
 class Transformer(nn.Module):
     """What all transformer networks share: padding to a size that suits the network, and the value range.
 
     Subclasses set `multiple` (height and width inside the network are multiples of it) and `margin` (pixels that are
-    reflected outwards on each side and cut off again, so that the padding inside never shows at the border), and
-    implement `body` in torch and `body_onnx` in ONNX: pixels to pixels, both [N, 3, h, w] around 0, where the photo's
+    reflected outwards before the top and left and after the bottom and right, and cut off again, so that the zero
+    padding inside never shows at the border), and implement `body` in torch and `body_onnx` in ONNX: pixels to pixels, both [N, 3, h, w] around 0, where the photo's
     0..1 is -0.5..0.5.
     """
 
     architecture: str
     multiple: int
-    margin: int
+    margin: tuple[int, int]
 
     def forward(self, photos: torch.Tensor) -> torch.Tensor:
         """Photos RGB [N, 3, H, W], 0..1, H and W >= 16, to stylized pictures of the same shape, not clamped."""
         height, width = photos.shape[-2:]
-        down, right = (-height) % self.multiple, (-width) % self.multiple
-        m = self.margin
-        x = F.pad(photos - 0.5, [m, m + right, m, m + down], mode="reflect")
-        return self.body(x)[..., m : m + height, m : m + width] + 0.5
+        down, right = (-(size + sum(self.margin)) % self.multiple for size in (height, width))
+        before, after = self.margin
+        x = F.pad(photos - 0.5, [before, after + right, before, after + down], mode="reflect")
+        return self.body(x)[..., before : before + height, before : before + width] + 0.5
 
 
 class Johnson(Transformer):
     """1.7 million parameters: 9x9 stem, two strided convolutions, five residual blocks of 128, and the way back."""
 
-    architecture, multiple, margin = "johnson", 4, 0
+    architecture, multiple, margin = "johnson", 4, (0, 0)
 
     def __init__(self):
         super().__init__()
@@ -63,17 +63,20 @@ class Live(Transformer):
     """Style is decided at 1/8 of the resolution, where a convolution is cheap; the picture's detail comes back by skips.
 
     width: channels at 1/2, 1/4 and 1/8. blocks: residual blocks at 1/8.
+
+    Zero padding reaches 11 pixels in at the top and left (the strided convolutions pad there alone) and 7 at the bottom
+    and right: the margins cut that off. What would spread it further, the trunk, never sees it: `MirrorFirst`.
     """
 
-    architecture, multiple, margin = "live", 8, 8
+    architecture, multiple, margin = "live", 8, (12, 8)
 
     def __init__(self, width=(16, 32, 64), blocks=5):
         super().__init__()
         half, quarter, eighth = width
-        self.stem = Conv(3, half, 5, 2)
+        self.stem = Conv(3, half, 3, 2)
         self.quarter = Conv(half, quarter, 3, 2)
         self.eighth = Conv(quarter, eighth, 3, 2, norm=True)
-        self.trunk = nn.Sequential(*(Residual(eighth) for _ in range(blocks)))
+        self.trunk = nn.Sequential(MirrorFirst(), *(Residual(eighth) for _ in range(blocks)))
         self.to_quarter = Merge(eighth, quarter)
         self.to_half = Merge(quarter, half)
         self.to_pixels = ToPixels(half)

@@ -71,18 +71,22 @@ def make_settings(preset: str, config=None, **overrides) -> Settings:
     if preset not in PRESETS:
         raise AllaprimaError(f"There is no preset {preset!r}. Choose one of: {', '.join(PRESETS)}.")
     values = PRESETS[preset] | (_read_config(config) if config else {})
-    values |= {name: value for name, value in overrides.items() if value is not None}
-    known = {f.name: f for f in fields(Settings)}
-    defaults = Settings()
+    return change(change(Settings(), values), overrides)
+
+
+def change(settings: Settings, values: dict) -> Settings:
+    """Settings with those of `values` that are not None; checks names, types and ranges."""
+    values = {name: value for name, value in values.items() if value is not None}
+    known = [f.name for f in fields(Settings)]
     for name, value in values.items():
         if name not in known:
             raise AllaprimaError(f"There is no setting {name!r}. The settings are: {', '.join(known)}.")
-        default = getattr(defaults, name)
+        default = getattr(Settings(), name)
         if isinstance(default, float) and type(value) is int:
             values[name] = float(value)
-        elif default is not None and type(value) is not type(default):
+        elif type(value) is not (str if default is None else type(default)):
             raise AllaprimaError(f"{name} is {value!r}: give a value like {default!r}.")
-    return replace(defaults, **values).check()
+    return replace(settings, **values).check()
 
 
 def _read_config(file):

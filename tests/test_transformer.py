@@ -1,0 +1,122 @@
+"""The transformer networks and their export: what runs in ONNX Runtime is what was trained."""
+
+import json
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from allaprima.errors import AllaprimaError
+from allaprima.models import export as exporting
+from allaprima.models.blocks import ToPixels
+from allaprima.models.transformer import ARCHITECTURES, transformer
+
+
+def network_of(architecture):
+    """A network whose every weight, bias and norm is random: fresh biases of 0 would hide mistakes."""
+    torch.manual_seed(1)
+    network = transformer(architecture).eval()
+    for name, parameter in network.named_parameters():
+        if parameter.dim() == 1:
+            torch.nn.init.uniform_(parameter, 0.2, 0.8) if "norm.weight" in name else torch.nn.init.normal_(parameter, 0, 0.1)
+    return network
+
+
+def session_of(data):
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def exported(request, tmp_path_factory):
+    path = tmp_path_factory.mktemp("export") / f"{request.param}.onnx"
+    network = network_of(request.param)
+    exporting.export(network, path, {"name": "test", "credit": "nobody", "licence": "CC0", "settings": {"steps": 1}})
+    return network, path
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("size", [(64, 64), (53, 70), (16, 17)])
+def test_a_flat_photo_stays_flat_up_to_the_border(architecture, size):
+    """Zero padding that reached the picture would show at its border, a resize that isn't even as a grid.
+
+    Without the norms, which would blow up the rounding errors of a photo that has no variance.
+    """
+    network = network_of(architecture).double()
+    for block in network.modules():
+        if hasattr(block, "norm"):
+            block.norm = None
+    photo = torch.tensor([0.9, 0.3, 0.1], dtype=torch.float64).view(1, 3, 1, 1).expand(1, 3, *size)
+    with torch.no_grad():
+        stylized = network(photo)
+    assert stylized.shape == photo.shape
+    assert (stylized - stylized.mean((2, 3), keepdim=True)).abs().max() < 1e-9
+
+
+def test_folded_pixels_are_resize_and_convolution():
+    layer = ToPixels(5).double()
+    x = torch.randn(2, 5, 9, 7, dtype=torch.float64)
+    folded = F.conv2d(x, layer.folded_weight(), layer.conv.bias.repeat(4), padding=1)
+    n, _, h, w = folded.shape
+    pixels = folded.view(n, 2, 2, 3, h, w).permute(0, 3, 4, 1, 5, 2).reshape(n, 3, 2 * h, 2 * w)
+    inside = (..., slice(2, -2), slice(2, -2))  # at the very border the resize repeats pixels, the folded form sees 0
+    torch.testing.assert_close(pixels[inside], layer(x)[inside], rtol=0, atol=1e-12)
+
+
+def test_the_contract(exported):
+    _, path = exported
+    session = session_of(str(path))
+    (image,), (strength,), (stylized,) = (
+        session.get_inputs(), session.get_overridable_initializers(), session.get_outputs())
+    assert (image.name, image.type, image.shape) == ("image", "tensor(uint8)", ["N", "H", "W", 3])
+    assert (stylized.name, stylized.type, stylized.shape) == ("stylized", "tensor(uint8)", ["N", "H", "W", 3])
+    assert (strength.name, strength.type, strength.shape) == ("strength", "tensor(float)", [])
+    metadata = session.get_modelmeta().custom_metadata_map
+    assert metadata["name"] == "test" and json.loads(metadata["settings"]) == {"steps": 1}
+    assert metadata["architecture"] in ARCHITECTURES and metadata["version"]
+    onnx.checker.check_model(str(path), full_check=True)
+
+
+@settings(max_examples=12, deadline=None)
+@given(n=st.integers(1, 3), h=st.integers(16, 90), w=st.integers(16, 90), strength=st.sampled_from([0.0, 0.3, 1.0]),
+       seed=st.integers(0, 99))
+def test_onnx_runtime_agrees_with_torch_at_any_size(exported, n, h, w, strength, seed):
+    network, path = exported
+    image = np.random.default_rng(seed).integers(0, 256, (n, h, w, 3), np.uint8)
+    got = session_of(str(path)).run(None, {"image": image, "strength": np.array(strength, np.float32)})[0]
+    photo = torch.from_numpy(image).permute(0, 3, 1, 2) / 255
+    with torch.no_grad():
+        wanted = photo + strength * (network(photo) - photo)
+    wanted = (wanted.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
+    assert got.shape == image.shape and got.dtype == np.uint8
+    assert np.mean(np.abs(got.astype(int) - wanted) <= 1) >= 0.999
+    if strength == 0:
+        assert np.array_equal(got, image)
+
+
+def test_pictures_of_a_batch_do_not_see_each_other(exported):
+    _, path = exported
+    session = session_of(str(path))
+    images = np.random.default_rng(0).integers(0, 256, (2, 40, 48, 3), np.uint8)
+    both = session.run(None, {"image": images})[0]
+    alone = session.run(None, {"image": images[1:]})[0]
+    assert np.abs(both[1:].astype(int) - alone).max() <= 1
+
+
+def test_a_wrong_graph_fails_the_export(tmp_path, monkeypatch):
+    network = network_of("live")
+    monkeypatch.setattr(ToPixels, "folded_weight", lambda self: torch.zeros(12, self.conv.in_channels, 3, 3))
+    with pytest.raises(AllaprimaError, match="differs from the network"):
+        exporting.export(network, tmp_path / "wrong.onnx", {})
+    assert not list(tmp_path.iterdir())
+
+
+def test_unknown_architecture_names_those_there_are():
+    with pytest.raises(AllaprimaError, match="live, johnson"):
+        transformer("unet")

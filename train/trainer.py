@@ -1,0 +1,312 @@
+"""Training: one painting in, one ONNX file out. Read `Trainer.step` first, it is the whole method.
+
+Johnson, Alahi and Fei-Fei, *Perceptual Losses for Real-Time Style Transfer and Super-Resolution*, ECCV 2016: the
+network's parameters go down the gradient of the J that the optimizer of Gatys et al. goes down with pixels.
+"""
+
+import hashlib
+import json
+import math
+import signal
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from PIL import Image
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from allaprima.errors import AllaprimaError
+from allaprima.files import atomic, check_output
+from allaprima.models.devices import default_device, fast_dtype
+from allaprima.models.export import export, thumbnail
+from allaprima.models.loss_network import LossNetwork
+from allaprima.models.perceptual import Costs, Objective, PerceptualLoss, balance
+from allaprima.models.transformer import transformer
+from allaprima.progress import console, progress_bar
+from allaprima.train.photos import Photos, read_style, to_image, to_tensor
+from allaprima.train.settings import Settings, make_settings, preset_for
+
+KEEP_EVERY = 50  # steps between checkpoints; after a divergence at most so many are done again
+BALANCE_SEED = 2**62  # the crops that the objective is balanced on: none that a step draws
+
+
+class Trainer:
+    """A training in progress: the network, its optimizer, the objective, the photos, and the history of costs.
+
+    style: path of the painting. history: one (J, content, style) for each step done.
+    """
+
+    def __init__(self, style, settings: Settings, device=None):
+        self.settings, self.device = settings, torch.device(device or default_device())
+        self.photos = Photos(settings.photos, settings.size, settings.held_out).to(self.device)
+        painting = read_style(style, settings.style_size).to(self.device)
+        self.style_digest = hashlib.sha256(Path(style).read_bytes()).hexdigest()
+
+        dtype = fast_dtype(self.device)
+        network = LossNetwork(settings.loss_network, settings.pooling, settings.loss_weights, dtype).to(self.device)
+        wanted = Objective(settings.content_layers, settings.style_layers, settings.alpha, settings.beta, settings.tv)
+        self.objective = balance(network, painting, self._crops(8, BALANCE_SEED), wanted)
+        self.loss = PerceptualLoss(network, self.objective)
+        self.style_targets = self.loss.style_targets(painting)
+
+        torch.manual_seed(settings.seed)
+        self.network = transformer(settings.architecture).to(self.device, memory_format=torch.channels_last)
+        self.optimizer = torch.optim.Adam(self.network.parameters(), settings.learning_rate, betas=(0.9, 0.99))
+        self.cost = torch.compile(self._cost) if self.device.type == "cuda" else self._cost
+        self.history, self.rate_factor, self.seconds = [], 1.0, 0.0
+
+    @property
+    def done(self) -> int:
+        return len(self.history)
+
+    def step(self) -> tuple[float, float, float]:
+        """One step down the gradient of J, averaged over a batch of photos; returns (J, content, style).
+
+        Raises Diverged, with the parameters as they were, when J or its gradient is not finite or J has exploded.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate()
+        photos = self._crops(self.settings.batch, self.settings.seed * 1_000_003 + self.done)
+        costs = self.cost(photos)
+        self.optimizer.zero_grad(set_to_none=True)
+        costs.J.mean().backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1e6)
+        values = tuple(value.mean().item() for value in (costs.J, costs.content, costs.style))
+        if not math.isfinite(values[0] + norm.item()) or self._exploded(values[0]):
+            raise Diverged
+        self.optimizer.step()
+        self.history.append(values)
+        return values
+
+    def _cost(self, photos) -> Costs:
+        content_targets = self.loss.content_targets(photos)
+        return self.loss(self.network(photos), content_targets, self.style_targets)
+
+    def _crops(self, count, seed):
+        return self.photos.batch(count, seed).to(self.device).contiguous(memory_format=torch.channels_last)
+
+    def _exploded(self, J):
+        """Ten times the J of the photos' own start is no noise of the batch."""
+        return self.done > 20 and J > 10 * max(J for J, _, _ in self.history[:20])
+
+    def learning_rate(self) -> float:
+        """Linear warm-up, then half a cosine down to zero (Loshchilov and Hutter, *SGDR*, 2017)."""
+        s = self.settings
+        warm = min(1.0, (self.done + 1) / max(1, min(s.warmup, s.steps // 4)))
+        return s.learning_rate * self.rate_factor * warm * 0.5 * (1 + math.cos(math.pi * self.done / s.steps))
+
+    @torch.no_grad()
+    def stylize(self, photo: torch.Tensor) -> torch.Tensor:
+        """A photo, uint8 [3, H, W], as the network paints it now: float [1, 3, H, W], about 0..1."""
+        return self.network(photo[None].to(self.device).float() / 255)
+
+    @torch.no_grad()
+    def held_out_costs(self) -> dict[str, dict[str, float]]:
+        """J, content cost per element and style cost of each held-out photo in the network's picture, clamped to 0..1."""
+        rows = {}
+        for name, photo in zip(self.photos.names, self.photos.held_out, strict=True):
+            targets = self.loss.content_targets(photo[None].to(self.device).float() / 255)
+            costs = self.loss(self.stylize(photo).clamp(0, 1), targets, self.style_targets)
+            rows[name] = {key: round(getattr(costs, key).item(), 5) for key in ("J", "content", "style")}
+        return rows
+
+    # -- checkpoints ---------------------------------------------------------------------------------------------
+
+    def state(self) -> tuple[dict[str, torch.Tensor], dict]:
+        """All that a continuation needs, as tensors and as plain values."""
+        tensors = {f"network.{key}": value for key, value in self.network.state_dict().items()}
+        for number, slots in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"adam.{number}.{slot}": value for slot, value in slots.items()}
+        tensors["history"] = torch.tensor(self.history, dtype=torch.float64).reshape(-1, 3)
+        return tensors, {"settings": self.settings.to_dict(), "objective": self.objective.to_dict(),
+                         "rate_factor": self.rate_factor, "seconds": self.seconds, "style": self.style_digest}
+
+    def restore(self, tensors, values):
+        """The reverse of `state`; the steps that follow are those of a training that was never interrupted."""
+        self.network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
+        slots = {}
+        for key, value in tensors.items():
+            if key.startswith("adam."):
+                _, number, slot = key.split(".")
+                slots.setdefault(int(number), {})[slot] = value.clone()
+        state = self.optimizer.state_dict()
+        self.optimizer.load_state_dict({"state": slots, "param_groups": state["param_groups"]})
+        self.history = [tuple(row) for row in tensors["history"].tolist()]
+        self.objective = self.loss.objective = Objective(**values["objective"])
+        self.rate_factor, self.seconds = values["rate_factor"], values["seconds"]
+
+    def save(self, path):
+        """Write a checkpoint: safetensors, so that reading one runs no code."""
+        tensors, values = self.state()
+        tensors = {key: value.cpu().contiguous() for key, value in tensors.items()}
+        with atomic(path) as part:
+            try:
+                save_file(tensors, part, {"allaprima": json.dumps(values)})
+            except SafetensorError as error:
+                raise AllaprimaError(f"{path} can't be written ({error}). Free some space or choose another folder.") from error
+
+
+def checkpoint_of(output) -> Path:
+    """Where the checkpoint of a training that writes `output` lies."""
+    return Path(output).with_suffix(".run") / "checkpoint.safetensors"
+
+
+class Diverged(Exception):
+    """A step that would have made the network worse than useless."""
+
+
+def read_checkpoint(path) -> tuple[dict[str, torch.Tensor], dict]:
+    """The tensors and values of a checkpoint. Raises AllaprimaError when it is missing or broken."""
+    try:
+        with safe_open(path, "pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, json.loads(file.metadata()["allaprima"])
+    except FileNotFoundError as error:
+        raise AllaprimaError(f"There is no training to continue at {path}: leave out --resume to start one.") from error
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise AllaprimaError(f"{path} is no checkpoint of allaprima, or a broken one: delete it and train anew.") from error
+
+
+def saved_settings(output) -> Settings:
+    """The settings of the training that writes `output`, from its checkpoint."""
+    return Settings(**read_checkpoint(checkpoint_of(output))[1]["settings"])
+
+
+def train_style(style, output, settings: Settings | None = None, *, resume=False, device=None, report=True, **about) -> Path:
+    """Train a network to paint like one picture and write it as a model file.
+
+    style: the painting, any picture file. output: the `.onnx` file to write; beside it appear a report (`.html`, unless
+    `report` is False) and a folder (`.run`) with the checkpoint and previews. settings: None for the preset that suits
+    the machine. resume: continue from the checkpoint; only `steps` may differ from its settings. about: `name`,
+    `credit` and `licence` for the model's metadata.
+
+    SIGINT or SIGTERM saves a checkpoint and raises KeyboardInterrupt. Raises AllaprimaError for bad input.
+    """
+    started = time.perf_counter()
+    output = check_output(output)
+    if output.suffix.lower() != ".onnx":
+        raise AllaprimaError(f"{output} does not end in .onnx: give the model file a name like {output.stem}.onnx.")
+    checkpoint = checkpoint_of(output)
+    run = checkpoint.parent
+    device = torch.device(device or default_device())
+    saved = read_checkpoint(checkpoint) if resume else None
+    if saved:
+        settings = _resumed(Settings(**saved[1]["settings"]), settings)
+    settings = (settings or make_settings(preset_for(device.type))).check()
+    trainer = Trainer(style, settings, device)
+    if saved:
+        if saved[1]["style"] != trainer.style_digest:
+            raise AllaprimaError(f"{checkpoint} was trained on another painting: name that one, or leave out --resume.")
+        trainer.restore(*saved)
+    _announce(trainer, output, report)
+    run.mkdir(exist_ok=True)
+    _loop(trainer, run, checkpoint)
+
+    losses = trainer.held_out_costs()
+    metadata = {
+        "name": output.stem, "credit": "", "licence": "", **{k: v for k, v in about.items() if v},
+        "thumbnail": thumbnail(to_image(read_style(style, 160))),
+        "settings": settings.to_dict() | {"objective": trainer.objective.to_dict(), "style_path": str(style)},
+        "losses": {"held_out": losses, "trained_seconds": round(trainer.seconds, 1)},
+    }
+    export(trainer.network, output, metadata)
+    if report:
+        from allaprima.train.report import write_report
+
+        write_report(output.with_suffix(".html"), trainer, style, output, time.perf_counter() - started)
+    return output
+
+
+def _resumed(saved: Settings, wanted: Settings | None) -> Settings:
+    """The settings to continue with: those of the checkpoint, or `wanted` when only its number of steps differs."""
+    if wanted and replace(wanted, steps=saved.steps) != saved:
+        raise AllaprimaError("A training continues with the settings that it began with: give --resume with --steps alone.")
+    return wanted or saved
+
+
+def _announce(trainer, output, report):
+    s, photos = trainer.settings, trainer.photos
+    skipped = f" ({photos.skipped} files could not be read and are skipped)" if photos.skipped else ""
+    console.print(f"Training {s.architecture} on {trainer.device.type} with {trainer.loss.network.dtype}: "
+                  f"{s.steps} steps of {s.batch} photos at {s.size} px, from {len(photos.train)} photos{skipped}, "
+                  f"{len(photos.held_out)} held out.".replace("torch.", ""))
+    also = f", {output.with_suffix('.html')} (report)" if report else ""
+    console.print(f"Will write {output}{also} and {output.with_suffix('.run')}/ (checkpoint, previews). "
+                  "Ctrl-C saves; --resume continues.")
+
+
+def _loop(trainer: Trainer, run: Path, checkpoint: Path):
+    """Step until done: progress, checkpoints, previews, and the way back after a divergence."""
+    total, good, rollbacks = trainer.settings.steps, _copy(trainer.state()), 0
+    with progress_bar() as bar, _stop_signals() as stopped:
+        batch = trainer.settings.batch
+        task = bar.add_task("training", total=total * batch, completed=trainer.done * batch, unit="photos", note="")
+        timed = (trainer.done, time.perf_counter())
+        while trainer.done < total:
+            tick = time.perf_counter()
+            try:
+                J, content, style = trainer.step()
+            except Diverged:
+                rollbacks += 1
+                if rollbacks > 5:
+                    raise AllaprimaError("Training diverges again and again: lower --learning-rate (it is "
+                                         f"{trainer.settings.learning_rate:g}) or --beta.") from None
+                factor = trainer.rate_factor / 2
+                trainer.restore(*_copy(good))
+                trainer.rate_factor = factor
+                console.print(f"J diverged: back to step {trainer.done}, at half the learning rate.")
+                continue
+            trainer.seconds += time.perf_counter() - tick
+            bar.update(task, completed=trainer.done * batch,
+                       note=f"step {trainer.done}/{total}  J {J:.3f}  content {content:.3f}  style {style:.3f}")
+            if trainer.done == timed[0] + 8:  # the first steps are slower, so the estimate waits for a few
+                left = (time.perf_counter() - timed[1]) / 8 * (total - trainer.done)
+                console.print(f"This will take about {_minutes(left)}.")
+            if trainer.done % KEEP_EVERY == 0 or trainer.done == total or stopped:
+                trainer.save(checkpoint)
+                _preview(trainer, run)
+                good = _copy(trainer.state())
+            if stopped and trainer.done < total:
+                console.print(f"Saved step {trainer.done} in {checkpoint}. The same command with --resume continues.")
+                raise KeyboardInterrupt
+
+
+def _copy(state):
+    tensors, values = state
+    return {key: value.clone() for key, value in tensors.items()}, dict(values)
+
+
+def _minutes(seconds):
+    return f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{seconds:.0f} seconds"
+
+
+@contextmanager
+def _stop_signals():
+    """A list that is not empty once SIGINT or SIGTERM came; a second one interrupts at once."""
+    stopped, before = [], {}
+
+    def note(number, frame):
+        if stopped:
+            raise KeyboardInterrupt
+        stopped.append(number)
+
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before[number] = signal.signal(number, note)
+    except ValueError:  # not in the main thread: signals are its owner's business
+        pass
+    try:
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _preview(trainer, run):
+    """The first held-out photo and its picture at this step, side by side."""
+    photo = trainer.photos.held_out[0]
+    pair = torch.cat([to_tensor(photo.permute(1, 2, 0)), trainer.stylize(photo).cpu()], dim=3)
+    with atomic(run / f"preview-{trainer.done:06d}.jpg") as part:
+        Image.fromarray(to_image(pair)).save(part, quality=90)
