@@ -282,13 +282,16 @@ class Window:
     def key(self) -> str:
         """The key pressed since the last call, "" when none was, "q" when the window was closed."""
         code = cv2.pollKey()
-        if self._size and cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) < 1:
+        try:
+            closed = cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) < 1
+        except cv2.error:  # it was the last window, and OpenCV has put its window system away with it
+            closed = True
+        if closed and self._size:
             return "q"
         return "" if code < 0 else "q" if code & 255 == 27 else chr(code & 255)
 
     def close(self):
         cv2.destroyAllWindows()
-        cv2.pollKey()
 
 
 def _check_display():
@@ -299,7 +302,7 @@ def _check_display():
     advice = "Run it in a desktop session, or add --no-display (and --record FILE to keep the result)."
     if not os.environ.get("DISPLAY"):
         raise AllaprimaError(f"There is no screen to open a window on (DISPLAY is not set). {advice}")
-    trial = [sys.executable, "-c", "import os, cv2; cv2.namedWindow('allaprima'); os._exit(0)"]
+    trial = [sys.executable, "-c", "import os, cv2; cv2.namedWindow('trial'); os._exit(0)"]
     if subprocess.run(trial, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode < 0:
         raise AllaprimaError(f"No window can be opened on the screen {os.environ['DISPLAY']}. {advice}")
 

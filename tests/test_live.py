@@ -1,0 +1,430 @@
+"""Live: real clips, cameras that come and go, and a real window where there is an X server to be had."""
+
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import av
+import clips
+import cv2
+import numpy as np
+import pytest
+
+from allaprima.errors import AllaprimaError
+from allaprima.infer import live
+from allaprima.infer.live import Mailbox, Player, SourceLost, parse_size, run_live
+
+
+def same(rgb, strength=1.0):
+    return rgb
+
+
+def negative(rgb, strength=1.0):
+    return 255 - rgb
+
+
+class Camera:
+    """A camera of the tests' own: frame k is grey level k % 256. Plugged out while `gone(k)`."""
+
+    def __init__(self, rate=100, size=(64, 48), last=10_000, gone=lambda k: False):
+        self.rate, self.size, self.last, self.gone = rate, size, last, gone
+        self.count = self.opened = 0
+
+    def open(self):
+        self.opened += 1
+        self.count += 1
+        if self.gone(self.count):
+            raise SourceLost("There is no camera 0.")
+        return self
+
+    def read(self):
+        time.sleep(1 / self.rate)
+        self.count += 1
+        if self.gone(self.count):
+            raise SourceLost("Camera 0 gives no picture.")
+        return np.full((self.size[1], self.size[0], 3), self.count % 256, np.uint8) if self.count < self.last else None
+
+    def close(self):
+        pass
+
+
+class FakeWindow:
+    """Types what `script` says: {number of pictures shown: keys}; keeps what it was shown."""
+
+    def __init__(self, script):
+        self.script, self.pictures, self.waiting = script, [], []
+
+    def show(self, bgr):
+        self.pictures.append(bgr)
+        self.waiting += self.script.get(len(self.pictures), "")
+
+    def key(self):
+        return self.waiting.pop(0) if self.waiting else ""
+
+    def close(self):
+        self.closed = True
+
+
+@pytest.fixture
+def typing(monkeypatch):
+    """typing(script) puts a FakeWindow in the place of the real one."""
+
+    def script(keys):
+        window = FakeWindow(keys)
+        monkeypatch.setattr(live, "Window", lambda: window)
+        return window
+
+    return script
+
+
+@pytest.fixture
+def written(monkeypatch):
+    """All lines that were written on pictures."""
+    lines = []
+    write = live._write_on
+    monkeypatch.setattr(live, "_write_on", lambda bgr, top, bottom, recording: (
+        lines.extend(top + bottom), write(bgr, top, bottom, recording)))
+    return lines
+
+
+def test_a_mailbox_holds_the_newest_letter():
+    box = Mailbox()
+    assert box.get(timeout=0.01) is Mailbox.EMPTY
+    box.put("old"), box.put("new")
+    assert box.get() == "new" and box.get(timeout=0.01) is Mailbox.EMPTY
+    threading.Timer(0.05, lambda: (box.put("last"), box.close())).start()
+    assert box.get() == "last" and box.get() is None and box.get() is None
+
+
+def test_a_clip_plays_at_its_own_pace_to_its_end(tmp_path, capsys):
+    source = clips.write_clip(tmp_path / "in.mp4", clips.panned(25, 64, 48))
+    began = time.perf_counter()
+    run_live([same], source, display=False)
+    assert time.perf_counter() - began >= 24 / 25
+    assert "frames/s" in capsys.readouterr().err
+
+
+def test_a_recording_has_the_painted_frames_at_their_times(tmp_path, tiny_model):
+    source = clips.write_clip(tmp_path / "in.mp4", clips.panned(50, 96, 64))
+    run_live([tiny_model], source, display=False, record=tmp_path / "out.mp4")
+    frames, times = clips.decoded(tmp_path / "out.mp4")
+    assert len(frames) >= 5 and times[0] == 0 and times == sorted(set(times))
+    assert times[-1] == pytest.approx(49 / 25, abs=0.5)  # two seconds stay two seconds, whatever was left out
+    assert frames[0].shape == (64, 96, 3)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.mp4", "out.mp4"]
+
+
+def test_a_recording_shows_no_overlay(tmp_path, typing):
+    window = typing({})
+    run_live([same], Camera(last=20, size=(320, 240)).open, record=tmp_path / "out.mp4")
+    recorded, _ = clips.decoded(tmp_path / "out.mp4")
+    assert all(rgb.std() < 3 for rgb in recorded)  # flat, as the camera gave it
+    assert window.pictures[-1].std() > 3  # and in the window there was something written on it
+
+
+def test_frames_is_the_number_of_frames(tmp_path):
+    run_live([same], Camera().open, display=False, frames=7, record=tmp_path / "out.mkv")
+    assert len(clips.decoded(tmp_path / "out.mkv")[0]) == 7
+
+
+def test_the_delay_does_not_grow_when_the_network_is_slow():
+    camera, seen = Camera(rate=200), []
+
+    def slow(rgb, strength):
+        seen.append((int(rgb[0, 0, 0]), camera.count % 256))
+        time.sleep(0.04)
+        return rgb
+
+    run_live([slow], camera.open, display=False, frames=40)
+    lags = [(newest - frame) % 256 for frame, newest in seen]
+    assert camera.count > 2 * len(seen)  # it was slow: most frames were dropped
+    assert np.median(lags[-10:]) <= 3  # and still the last ones were painted fresh, not a queue of 100 behind
+
+
+def test_mirror_and_size(tmp_path):
+    frames = list(clips.panned(3, 96, 64))
+    source, seen = clips.write_clip(tmp_path / "in.mp4", frames, crf="1"), []
+    run_live([lambda rgb, strength: seen.append(rgb) or rgb], source, display=False, mirror=True)
+    assert np.abs(seen[0][:, ::-1].astype(int) - clips.decoded(source)[0][0]).mean() < 3
+    player = Player(source, size=(48, 48))
+    assert player.read().shape == (32, 48, 3)
+    player.close()
+    player = Player(source, size=(960, 640))
+    assert player.read().shape == (64, 96, 3)  # never enlarged
+    player.close()
+
+
+def test_loop_starts_again(tmp_path):
+    source = clips.write_clip(tmp_path / "in.mp4", clips.panned(5, 64, 48))
+    player = Player(source, loop=True)
+    assert all(player.read() is not None for _ in range(12))
+    player.close()
+    player = Player(source)
+    assert [player.read() is None for _ in range(6)] == [False] * 5 + [True]
+    player.close()
+
+
+def test_a_camera_that_was_unplugged_is_taken_up_again(typing, written, monkeypatch):
+    monkeypatch.setattr(live, "_RETRY", 0.1)
+    camera = Camera(gone=lambda k: 20 < k < 26, last=60)
+    window = typing({})
+    seen = []
+    run_live([lambda rgb, strength: seen.append(int(rgb[0, 0, 0])) or rgb], camera.open)
+    assert camera.opened >= 5 and window.closed
+    assert min(seen) < 20 and max(seen) > 50  # it went on afterwards
+    told = [n for n, line in enumerate(written) if line.endswith("Waiting for it to come back.")]
+    assert told and "Waiting" not in written[-1]
+
+
+def test_an_unplugged_camera_can_be_quit(typing, monkeypatch):
+    monkeypatch.setattr(live, "_RETRY", 0.05)
+    window = typing({30: "q"})
+    run_live([same], Camera(gone=lambda k: k > 10).open)
+    assert len(window.pictures) == 30
+
+
+def test_keys_change_style_strength_and_view(typing, written):
+    used = []
+
+    def style(name):
+        def paint(rgb, strength):
+            used.append((name, strength))
+            return rgb
+        paint.name = name
+        return paint
+
+    window = typing({10: "n", 20: "n", 30: "p", 40: "1", 50: "3--", 60: "[+", 70: "o", 80: "h", 90: "x9", 100: "q"})
+    run_live([style("red"), style("green"), style("blue")], Camera(rate=200).open, strength=0.5)
+    order = [pair for k, pair in enumerate(used) if k == 0 or used[k - 1] != pair]
+    assert [name for name, _ in order] == ["red", "green", "blue", "green", "red", *["blue"] * (len(order) - 5)]
+    assert order[0] == ("red", 0.5) and order[-1] == ("blue", 0.3)
+    assert window.pictures[65].shape == (48, 64, 3) and window.pictures[75].shape == (48, 128, 3)
+    assert "q\tquit" in written and any(line.startswith("blue  30%") for line in written)
+
+
+def test_strength_stays_between_photo_and_style(typing):
+    used = []
+    typing({5: "+++", 15: "-" * 14, 60: "q"})
+    run_live([lambda rgb, strength: used.append(strength) or rgb], Camera(rate=200).open, strength=0.9)
+    assert max(used) == 1.0 and min(used) == 0.0
+
+
+def test_snapshot_and_recording_by_key(tmp_path, typing, written):
+    typing({10: "s", 20: "r", 50: "r", 60: "q"})
+    run_live([negative], Camera(rate=200, size=(320, 240)).open, snapshots=tmp_path)
+    (picture,) = tmp_path.glob("allaprima-*.png")
+    (recording,) = tmp_path.glob("allaprima-*.mp4")
+    assert cv2.imread(str(picture)).shape == (240, 320, 3)
+    assert np.ptp(cv2.imread(str(picture))) == 0  # flat: nothing is written on it
+    assert 5 <= len(clips.decoded(recording)[0]) <= 31
+    assert len(list(tmp_path.iterdir())) == 2
+    assert any(str(picture) in line for line in written) and any(str(recording) in line for line in written)
+
+
+def test_a_folder_that_takes_no_snapshots_is_said_in_the_window(tmp_path, typing, written):
+    (tmp_path / "file").write_text("not a folder")
+    typing({5: "sr", 10: "q"})
+    run_live([same], Camera().open, snapshots=tmp_path / "file")
+    assert any(str(tmp_path / "file") in line for line in written)
+
+
+def test_a_style_that_can_not_be_opened_leaves_the_old_one_on(typing, written, tmp_path, tiny_model):
+    window = typing({5: "n", 20: "q"})
+    run_live([tiny_model, tmp_path / "gone.onnx"], Camera().open)
+    assert len(window.pictures) == 20
+    assert any("gone.onnx" in line and line.endswith(".") for line in written)
+    assert written[-2].startswith("tiny") or written[-1].startswith("tiny")
+
+
+def test_an_error_in_the_network_ends_the_run_and_comes_out():
+    def breaks(rgb, strength):
+        raise AllaprimaError("The paint is dry.")
+
+    with pytest.raises(AllaprimaError, match="The paint is dry."):
+        run_live([breaks], Camera().open, display=False)
+
+
+def one_sentence(caught):
+    text = str(caught.value)
+    assert "\n" not in text and text.endswith("."), text
+    return text
+
+
+def test_bad_sources_and_outputs(tmp_path):
+    cases = [
+        (dict(source=97, display=False), "There is no camera 97"),
+        (dict(source=tmp_path / "none.mp4", display=False), "does not exist"),
+        (dict(source=Camera(gone=lambda k: True).open, display=False), "There is no camera 0"),
+        (dict(source=Camera().open, display=False, record=tmp_path / "out.txt"), ".mp4"),
+    ]
+    for given, words in cases:
+        with pytest.raises(AllaprimaError) as caught:
+            run_live([same], **given)
+        assert words in one_sentence(caught)
+    with pytest.raises(AllaprimaError):
+        run_live([], Camera().open)
+    with pytest.raises(AllaprimaError):
+        run_live([tmp_path / "no.onnx"], Camera().open, record=tmp_path / "out.mp4")
+    with pytest.raises(AllaprimaError):
+        run_live([same], source=97, display=False, record=tmp_path / "out.mp4")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("text", ["640", "640x", "x480", "axb", "0x0", "640x8", "-640x480", "640x480x3", ""])
+def test_sizes(text):
+    assert parse_size("640x480") == (640, 480) and parse_size("1280X720") == (1280, 720)
+    with pytest.raises(AllaprimaError, match="640x480"):
+        parse_size(text)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="X11 is the window system of Linux")
+@pytest.mark.parametrize("screen", [None, ":4242"])
+def test_without_a_screen_it_says_so(monkeypatch, screen):
+    monkeypatch.delenv("DISPLAY", raising=False)
+    if screen:
+        monkeypatch.setenv("DISPLAY", screen)
+    with pytest.raises(AllaprimaError, match="--no-display") as caught:
+        run_live([same], Camera().open)
+    one_sentence(caught)
+
+
+RUN = """
+import resource, signal, sys
+from allaprima.errors import AllaprimaError
+from allaprima.infer.live import run_live
+if len(sys.argv) > 3:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), resource.RLIM_INFINITY))
+try:
+    run_live([lambda rgb, strength: rgb], sys.argv[1], display=False, record=sys.argv[2], loop=True)
+except AllaprimaError as error:
+    print(error)
+    sys.exit(2)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends a POSIX signal")
+def test_ctrl_c_finishes_the_recording(tmp_path):
+    source = clips.write_clip(tmp_path / "in.mp4", clips.panned(25, 96, 64))
+    output = tmp_path / "out.mp4"
+    process = subprocess.Popen([sys.executable, "-c", RUN, source, output], stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 30
+    while not list(tmp_path.glob(".out-*")) and time.monotonic() < until:
+        time.sleep(0.05)
+    time.sleep(1.0)
+    assert not output.exists()
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=30)
+    assert process.returncode == 0, told
+    assert len(clips.decoded(output)[0]) >= 5
+    assert sorted(tmp_path.iterdir()) == [source, output]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="limits the size of files as POSIX does")
+def test_a_disk_that_fills_up_ends_a_recording_run(tmp_path):
+    source = clips.write_clip(tmp_path / "in.mp4", clips.panned(25, 640, 480))
+    done = subprocess.run([sys.executable, "-c", RUN, source, tmp_path / "out.mp4", "1000"],
+                          capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and "out.mp4" in done.stdout and done.stdout.count("\n") == 1, done.stderr
+    assert sorted(tmp_path.iterdir()) == [source]
+
+
+WINDOW = """
+import sys
+from allaprima.infer.live import run_live
+run_live([sys.argv[1], sys.argv[1]], sys.argv[2], loop=True, snapshots=sys.argv[3])
+print("ended")
+"""
+
+
+@pytest.fixture
+def screen():
+    """The name of an X server's display that nobody else uses."""
+    missing = [tool for tool in ("Xvfb", "xdotool") if not shutil.which(tool)]
+    if missing:
+        pytest.skip(f"{' and '.join(missing)} not found: install xvfb and xdotool to test the real window")
+    ours, theirs = os.pipe()
+    server = subprocess.Popen(["Xvfb", "-displayfd", str(theirs), "-screen", "0", "800x600x24", "-nolisten", "tcp", "-noreset"],
+                              pass_fds=[theirs], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    os.close(theirs)
+    with os.fdopen(ours) as pipe:
+        name = f":{pipe.readline().strip()}"
+    yield name
+    server.terminate()
+    server.wait(timeout=10)
+
+
+def eventually(condition, seconds=30):
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        result = condition()
+        if result:
+            return result
+        time.sleep(0.1)
+    raise AssertionError("it never came")
+
+
+def grab(screen):
+    """What is on the screen, uint8 [600, 800, 3] RGB, through FFmpeg's X11 input."""
+    with av.open(screen, format="x11grab", options={"video_size": "800x600"}) as grabbed:
+        return next(grabbed.decode(video=0)).to_ndarray(format="rgb24")
+
+
+def click_on_the_cross(screen, window):
+    """Send what a window manager sends when the cross is clicked: WM_DELETE_WINDOW (ICCCM 4.2.8.1)."""
+    x11 = ctypes.CDLL("libX11.so.6")
+    x11.XOpenDisplay.restype = ctypes.c_void_p
+    connection = ctypes.c_void_p(x11.XOpenDisplay(screen.encode()))
+
+    class ClientMessage(ctypes.Structure):
+        _fields_ = [("type", ctypes.c_int), ("serial", ctypes.c_ulong), ("sent", ctypes.c_int),
+                    ("display", ctypes.c_void_p), ("window", ctypes.c_ulong), ("message", ctypes.c_ulong),
+                    ("format", ctypes.c_int), ("data", ctypes.c_long * 5), ("room", ctypes.c_long * 16)]
+
+    protocols, delete = (x11.XInternAtom(connection, name, 0) for name in (b"WM_PROTOCOLS", b"WM_DELETE_WINDOW"))
+    message = ClientMessage(33, 0, 1, connection, window, protocols, 32, (delete, 0))
+    x11.XSendEvent(connection, ctypes.c_ulong(window), 0, ctypes.c_long(0), ctypes.byref(message))
+    x11.XCloseDisplay(connection)
+
+
+@pytest.mark.parametrize("ending", ["q", "Escape", "close"])
+def test_a_real_window(tmp_path, tiny_model, screen, ending):
+    environment = {**os.environ, "DISPLAY": screen}
+    source = clips.write_clip(tmp_path / "in.mp4", clips.panned(50, 320, 240))
+    snaps = tmp_path / "snaps"
+    process = subprocess.Popen([sys.executable, "-c", WINDOW, tiny_model, source, snaps], env=environment,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def xdotool(*words):
+        done = subprocess.run(["xdotool", *words], env=environment, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    try:
+        number = eventually(lambda: xdotool("search", "--name", "^allaprima$").split("\n")[-1])
+        eventually(lambda: grab(screen)[:240, :320].std() > 10)  # there is a picture in it
+        xdotool("windowfocus", "--sync", number)
+        if ending == "q":
+            eventually(lambda: "320x240" in xdotool("getwindowgeometry", number))
+            eventually(lambda: xdotool("key", "s") or list(snaps.glob("*.png")))
+            xdotool("key", "r")
+            eventually(lambda: list(snaps.glob(".allaprima-*.mp4")))
+            time.sleep(1)
+            xdotool("key", "r")
+            eventually(lambda: list(snaps.glob("allaprima-*.mp4")))
+            xdotool("key", "o")
+            eventually(lambda: "640x240" in xdotool("getwindowgeometry", number))
+        if ending == "close":
+            click_on_the_cross(screen, int(number))
+        else:
+            xdotool("key", ending)
+        out, told = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 0 and "ended" in out, told
+    if ending == "q":
+        assert clips.decoded(next(snaps.glob("allaprima-*.mp4")))[0]
