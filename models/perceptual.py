@@ -27,12 +27,15 @@ STYLE_LAYERS = {"relu1_2": 1.0, "relu2_2": 1.0, "relu3_3": 1.0, "relu4_3": 1.0}
 
 @dataclass
 class Objective:
-    """The weights of J. `content` and `style` map layer names to their weights (lambda for style)."""
+    """The weights of J. `content` and `style` map layer names to their weights (lambda for style).
+
+    beta = 10 is where, after `balance`, a photo looks painted and is still sharp; 3 is a colour cast, 30 loses detail.
+    """
 
     content: dict[str, float] = field(default_factory=lambda: dict(CONTENT_LAYERS))
     style: dict[str, float] = field(default_factory=lambda: dict(STYLE_LAYERS))
     alpha: float = 1.0
-    beta: float = 1.0
+    beta: float = 10.0
     tv: float = 0.0
 
     to_dict = asdict

@@ -11,7 +11,7 @@ from PIL import Image
 from allaprima import __version__
 from allaprima.baseline.compare import compare_photos
 from allaprima.files import write_atomically
-from allaprima.models.devices import default_device
+from allaprima.infer.stylizer import Stylizer
 from allaprima.train.photos import read_style, to_image
 
 COMPARED, COMPARED_SIZE, ITERATIONS = 2, 256, 60  # photos, their long side, iterations of the optimizer: about a minute
@@ -32,7 +32,7 @@ def write_report(path, trainer, style, model, wall_seconds: float):
     settings, objective = trainer.settings, trainer.objective
     stylized = [to_image(trainer.stylize(photo)) for photo in trainer.photos.held_out]
     photos = [photo.permute(1, 2, 0).cpu().numpy() for photo in trainer.photos.held_out]
-    rows = _compare(trainer)
+    rows = _compare(trainer, model)
     losses = trainer.held_out_costs()
     name = html.escape(Path(model).stem)
     rate = trainer.done * settings.batch / max(trainer.seconds, 1e-9)
@@ -41,7 +41,7 @@ def write_report(path, trainer, style, model, wall_seconds: float):
         f"<p>{trainer.done} steps of {settings.batch} photos at {settings.size} px in {trainer.seconds:.0f} s on "
         f"{trainer.device.type}: {rate:.1f} photos a second. {wall_seconds:.0f} s with loading, measuring and export. "
         f"The model file is <b>{html.escape(str(model))}</b>, {Path(model).stat().st_size / 1e6:.1f} MB.</p>",
-        _row([(to_image(read_style(style, 512)), "the painting")], height=320),
+        _row([(to_image(read_style(style, 512)), Path(style).name)], height=320),
         "<h2>Photos it was not trained on</h2>",
         *(_row([(photo, f"{html.escape(label)}"), (picture, "stylized")])
           for photo, picture, label in zip(photos, stylized, trainer.photos.names, strict=True)),
@@ -51,9 +51,9 @@ def write_report(path, trainer, style, model, wall_seconds: float):
         "<h2>Against the optimizer</h2>",
         f"<p>The same J, minimised over the pixels by L-BFGS from the photo ({ITERATIONS} iterations, long side "
         f"{COMPARED_SIZE} px). The equivalent iteration is the first whose J is at or below the network's.</p>",
-        _table(["photo", "J network", f"J after {ITERATIONS}", "equivalent iteration", "network, s", "optimizer, s", "ratio"],
+        _table(["photo", "J network", f"J after {ITERATIONS}", "equivalent iteration", "network, s", "optimizer to there, s", "ratio"],
                [[n, c.network_costs["J"], c.finished_costs["J"], c.equivalent_text, c.network_seconds,
-                 c.optimizer_seconds, f"{c.optimizer_seconds / c.network_seconds:.0f}"] for n, c in rows]),
+                 c.equivalent_seconds, f"{c.times_faster:.0f}"] for n, c in rows]),
         *(_row([(c.photo, n), (c.network, "network"), (c.at_equivalent, "optimizer, equivalent iteration"),
                 (c.finished, f"optimizer, {ITERATIONS} iterations")]) for n, c in rows),
         "<h2>Settings</h2>",
@@ -65,14 +65,15 @@ def write_report(path, trainer, style, model, wall_seconds: float):
                            f"<title>{name}</title><style>{STYLE}</style>{''.join(parts)}</html>")
 
 
-def _compare(trainer):
+def _compare(trainer, model):
     names = trainer.photos.names[:COMPARED]
     photos = []
     for photo in trainer.photos.held_out[:COMPARED]:
         image = Image.fromarray(photo.permute(1, 2, 0).cpu().numpy())
         image.thumbnail((COMPARED_SIZE, COMPARED_SIZE))
         photos.append(np.asarray(image))
-    return list(zip(names, compare_photos(trainer, photos, ITERATIONS), strict=True))
+    rows = compare_photos(Stylizer(model), photos, trainer.loss, trainer.style_targets, ITERATIONS)
+    return list(zip(names, rows, strict=True))
 
 
 def _row(pictures, height=None):

@@ -24,7 +24,7 @@ class Settings:
     learning_rate: float = 4e-3
     warmup: int = 30
     alpha: float = 1.0
-    beta: float = 5.0
+    beta: float = 10.0
     tv: float = 0.0
     content_layers: dict = field(default_factory=lambda: {"relu3_3": 1.0})
     style_layers: dict = field(default_factory=lambda: {"relu1_2": 1.0, "relu2_2": 1.0, "relu3_3": 1.0, "relu4_3": 1.0})

@@ -307,6 +307,6 @@ def _stop_signals():
 def _preview(trainer, run):
     """The first held-out photo and its picture at this step, side by side."""
     photo = trainer.photos.held_out[0]
-    pair = torch.cat([to_tensor(photo.permute(1, 2, 0)), trainer.stylize(photo).cpu()], dim=3)
+    pair = torch.cat([to_tensor(photo.permute(1, 2, 0).cpu().numpy()), trainer.stylize(photo).cpu()], dim=3)
     with atomic(run / f"preview-{trainer.done:06d}.jpg") as part:
         Image.fromarray(to_image(pair)).save(part, quality=90)

@@ -1,0 +1,267 @@
+"""Training, small: six steps at 64 pixels. What a long one would be good for is measured in benchmarks/."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+
+from allaprima.cli import main
+from allaprima.errors import AllaprimaError
+from allaprima.train import trainer as training
+from allaprima.train.photos import BUNDLED, BUNDLED_HELD_OUT, Photos, read_style
+from allaprima.train.settings import Settings, change, make_settings, parse_layers
+from clips import panned, write_clip
+from conftest import ROOT
+
+STYLE = ROOT / "examples" / "styles" / "starry_night.jpg"
+SMALL = Settings(steps=6, batch=2, size=64, style_size=96, warmup=2)
+
+
+def weights(path):
+    with safe_open(path, "pt") as file:
+        return {key: file.get_tensor(key) for key in file.keys()}
+
+
+def run_cli(monkeypatch, capsys, *arguments):
+    """The exit code and stderr of the command line, in this process."""
+    monkeypatch.setattr(sys, "argv", ["allaprima", *map(str, arguments)])
+    with pytest.raises(SystemExit) as exit:
+        main()
+    return exit.value.code, capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    output = tmp_path_factory.mktemp("train") / "small.onnx"
+    training.train_style(STYLE, output, SMALL, report=False, name="Small", credit="Vincent van Gogh", licence="CC0-1.0")
+    return output
+
+
+def test_training_leaves_a_model_file_with_its_settings(trained):
+    session = onnxruntime.InferenceSession(str(trained), providers=["CPUExecutionProvider"])
+    metadata = session.get_modelmeta().custom_metadata_map
+    settings = json.loads(metadata["settings"])
+    assert metadata["name"] == "Small" and metadata["credit"] == "Vincent van Gogh" and metadata["licence"] == "CC0-1.0"
+    assert settings["steps"] == 6 and settings["objective"]["style"].keys() == SMALL.style_layers.keys()
+    assert set(json.loads(metadata["losses"])["held_out"]) == set(BUNDLED_HELD_OUT)
+    assert len(metadata["thumbnail"]) > 1000
+    assert {p.name for p in trained.parent.iterdir()} == {"small.onnx", "small.run"}
+    assert (trained.with_suffix(".run") / "preview-000006.jpg").exists()
+
+
+def test_costs_go_down(tmp_path):
+    trainer = training.Trainer(STYLE, change(SMALL, {"steps": 30}))
+    for _ in range(30):
+        trainer.step()
+    J = [row[0] for row in trainer.history]
+    assert np.mean(J[-5:]) < 0.8 * np.mean(J[:3])
+
+
+def test_resume_gives_what_an_uninterrupted_training_gives(trained, tmp_path, monkeypatch):
+    step = training.Trainer.step
+
+    def interrupted(self):
+        values = step(self)
+        if self.done == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return values
+
+    monkeypatch.setattr(training.Trainer, "step", interrupted)
+    output = tmp_path / "small.onnx"
+    with pytest.raises(KeyboardInterrupt):
+        training.train_style(STYLE, output, SMALL, report=False)
+    assert not output.exists()
+    monkeypatch.setattr(training.Trainer, "step", step)
+    training.train_style(STYLE, output, resume=True, report=False)
+    whole, resumed = weights(training.checkpoint_of(trained)), weights(training.checkpoint_of(output))
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+
+
+def test_resume_with_other_settings_or_another_painting_is_refused(trained):
+    with pytest.raises(AllaprimaError, match="--steps alone"):
+        training.train_style(STYLE, trained, change(SMALL, {"beta": 1.0}), resume=True)
+    with pytest.raises(AllaprimaError, match="another painting"):
+        training.train_style(BUNDLED / "fig.jpg", trained, resume=True)
+
+
+def test_a_finished_training_goes_on_with_more_steps(trained, tmp_path):
+    output = tmp_path / "more.onnx"
+    training.checkpoint_of(output).parent.mkdir()
+    training.checkpoint_of(output).write_bytes(training.checkpoint_of(trained).read_bytes())
+    training.train_style(STYLE, output, change(SMALL, {"steps": 8}), resume=True, report=False)
+    assert len(weights(training.checkpoint_of(output))["history"]) == 8
+
+
+def test_divergence_goes_back_and_halves_the_rate(tmp_path, monkeypatch):
+    step, rates = training.Trainer.step, []
+
+    def poisoned(self):
+        if self.done == 4 and not rates:
+            rates.append(self.learning_rate())
+            with torch.no_grad():
+                next(self.network.parameters()).fill_(float("nan"))
+        elif self.done == 4:
+            rates.append(self.learning_rate())
+        return step(self)
+
+    monkeypatch.setattr(training.Trainer, "step", poisoned)
+    monkeypatch.setattr(training, "KEEP_EVERY", 2)
+    output = tmp_path / "nan.onnx"
+    training.train_style(STYLE, output, SMALL, report=False)
+    assert rates[1] == rates[0] / 2
+    assert all(torch.isfinite(value).all() for value in weights(training.checkpoint_of(output)).values())
+
+
+def test_divergence_without_end_is_one_sentence(tmp_path, monkeypatch):
+    def hopeless(self):
+        raise training.Diverged
+
+    monkeypatch.setattr(training.Trainer, "step", hopeless)
+    with pytest.raises(AllaprimaError, match="--learning-rate"):
+        training.train_style(STYLE, tmp_path / "x.onnx", SMALL, report=False)
+    assert not (tmp_path / "x.onnx").exists()
+
+
+def test_ctrl_c_saves_and_resume_finishes(tmp_path):
+    output = tmp_path / "stopped.onnx"
+    command = [sys.executable, "-m", "allaprima", "train", str(STYLE), "-o", str(output), "--batch", "2", "--size", "64",
+               "--style-size", "96", "--no-report", "--device", "cpu"]
+    process = subprocess.Popen([*command, "--steps", "100000"], stderr=subprocess.PIPE, text=True)
+    previews = output.with_suffix(".run")
+    deadline = time.time() + 120
+    while time.time() < deadline and not list(previews.glob("preview-*.jpg")):
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130 and "--resume" in said and not output.exists()
+    done = len(weights(training.checkpoint_of(output))["history"])
+    assert done > 0
+    subprocess.run([*command[:6], "--resume", "--steps", str(done + 1), "--no-report"], check=True, timeout=120)
+    assert output.exists()
+
+
+def test_report_is_one_page_with_everything_in_it(trained, tmp_path):
+    output = tmp_path / "reported.onnx"
+    training.checkpoint_of(output).parent.mkdir()
+    training.checkpoint_of(output).write_bytes(training.checkpoint_of(trained).read_bytes())
+    from allaprima.train import report
+
+    short, report.ITERATIONS = report.ITERATIONS, 3
+    try:
+        training.train_style(STYLE, output, resume=True)
+    finally:
+        report.ITERATIONS = short
+    page = output.with_suffix(".html").read_text()
+    assert page.count("data:image/jpeg;base64,") == 1 + 2 * 3 + 2 * 4
+    for other in ("src='http", 'src="http', "<link", "<script", "url("):
+        assert other not in page
+    for part in ("<svg", "Against the optimizer", "equivalent iteration", "starry", "photos a second", "learning_rate"):
+        assert part in page
+
+
+# -- photos ----------------------------------------------------------------------------------------------------------
+
+
+def test_photos_come_from_nested_folders_and_broken_ones_are_counted(tmp_path):
+    nested = tmp_path / "a" / "b"
+    nested.mkdir(parents=True)
+    for number, name in enumerate(["astronaut.jpg", "coffee.jpg", "fig.jpg"]):
+        Image.open(BUNDLED / name).save(nested / f"{number}.png")
+    (tmp_path / "broken.jpg").write_bytes((BUNDLED / "life.jpg").read_bytes()[:500])
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "notes.txt").write_text("no photo")
+    photos = Photos(tmp_path, size=64)
+    assert (len(photos.train), len(photos.held_out), photos.skipped) == (2, 1, 2)
+    assert all(min(p.shape[1:]) == 96 and p.dtype == torch.uint8 for p in photos.train)
+
+
+def test_crops_are_a_function_of_the_seed():
+    photos = Photos(size=64)
+    assert len(photos.train) == 12 and sorted(photos.names) == sorted(BUNDLED_HELD_OUT)
+    first, again, other = photos.batch(3, 1), photos.batch(3, 1), photos.batch(3, 2)
+    assert first.shape == (3, 3, 64, 64) and 0 <= first.min() and first.max() <= 1
+    assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+def test_photos_from_a_video(tmp_path):
+    clip = tmp_path / "clip.mp4"
+    write_clip(clip, panned(12, 160, 120))
+    photos = Photos(clip, size=64)
+    assert len(photos.train) + len(photos.held_out) == 12 and photos.train[0].shape == (3, 96, 128)
+
+
+def test_style_size_is_the_long_side():
+    assert max(read_style(STYLE, 200).shape[2:]) == 200
+
+
+@pytest.mark.parametrize("make, words", [
+    (lambda folder: folder / "missing", "not a folder"),
+    (lambda folder: folder, "no photos"),
+])
+def test_nothing_to_train_on(tmp_path, make, words):
+    with pytest.raises(AllaprimaError, match=words):
+        Photos(make(tmp_path))
+
+
+# -- settings ---------------------------------------------------------------------------------------------------------
+
+
+def test_config_file_and_options_change_a_preset(tmp_path):
+    config = tmp_path / "my.toml"
+    config.write_text('steps = 11\nbeta = 3\n[style_layers]\nrelu1_1 = 0.5\n')
+    settings = make_settings("quick", config, steps=12, alpha=None)
+    assert (settings.steps, settings.beta, settings.style_layers) == (12, 3.0, {"relu1_1": 0.5})
+    assert parse_layers("relu3_3, relu4_3=0.5") == {"relu3_3": 1.0, "relu4_3": 0.5}
+
+
+@pytest.mark.parametrize("text, words", [
+    ("step = 3", "no setting 'step'"), ("steps = 'many'", "like 600"), ("steps = ", "TOML"), ("steps = 0", "above 0"),
+    ("[style_layers]\nrelu9_9 = 1", None),
+])
+def test_bad_config_is_one_sentence(tmp_path, monkeypatch, capsys, text, words):
+    config = tmp_path / "bad.toml"
+    config.write_text(text)
+    code, said = run_cli(monkeypatch, capsys, "train", STYLE, "-o", tmp_path / "x.onnx", "--config", config, "--device", "cpu",
+                         "--size", 64)
+    assert code == 2 and (words or "relu5_3") in said.replace("\n", " ")
+    assert not list(tmp_path.glob("x.*"))
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["missing.jpg", "-o", "x.onnx"], "does not exist"),
+    (["empty.jpg", "-o", "x.onnx"], "can't be read as a picture"),
+    ([STYLE, "-o", "x.pt"], "does not end in .onnx"),
+    ([STYLE, "-o", "empty.jpg/x.onnx"], "folder"),
+    ([STYLE, "-o", "x.onnx", "--resume"], "no training to continue"),
+    ([STYLE, "-o", "x.onnx", "--preset", "fast"], "quick, balanced, best"),
+    ([STYLE, "-o", "x.onnx", "--device", "cuda:7"], "no device"),
+    ([STYLE, "-o", "x.onnx", "--architecture", "unet"], "live, johnson"),
+    ([STYLE, "-o", "x.onnx", "--photos", "missing"], "not a folder"),
+    ([STYLE, "-o", "x.onnx", "--style-layers", "relu1_2=much"], "relu3_3=0.5"),
+    ([STYLE, "-o", "x.onnx", "--loss-network", "vgg11"], "vgg16_oxford"),
+    ([STYLE, "-o", "x.onnx", "--loss-weights", "empty.jpg"], "can't be read as vgg16_oxford"),
+])
+def test_bad_input_is_one_sentence_and_exit_code_2(tmp_path, monkeypatch, capsys, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty.jpg").touch()
+    code, said = run_cli(monkeypatch, capsys, "train", *arguments)
+    assert code == 2 and words in said.replace("\n", " ") and "Traceback" not in said
+    assert {p.name for p in tmp_path.iterdir()} <= {"empty.jpg"}
+
+
+def test_a_broken_checkpoint_is_one_sentence(tmp_path, monkeypatch, capsys):
+    checkpoint = training.checkpoint_of(tmp_path / "x.onnx")
+    checkpoint.parent.mkdir()
+    checkpoint.write_bytes(b"nonsense")
+    code, said = run_cli(monkeypatch, capsys, "train", STYLE, "-o", tmp_path / "x.onnx", "--resume")
+    assert code == 2 and "delete it" in said
