@@ -1,0 +1,379 @@
+"""The slow way: gradient descent on the pixels of a picture.
+
+Gatys, Ecker and Bethge, *Image Style Transfer Using Convolutional Neural Networks*, CVPR 2016. J itself is in
+models/perceptual.py, the same that training minimises. Departures from the paper, and why:
+
+- A picture has values in 0..1, so J is that of the clamped picture. L-BFGS gets further this way than with one clamp at
+  the end (J 0.78 against 0.84 after 50 iterations), and J is that of the picture which is written.
+- The start is the photo, unless noise is asked for: it is nearer to the end.
+- The weights are balanced for the painting first (`balance`), unless `balanced` is False.
+"""
+
+import csv
+import io
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch.nn import functional as F
+
+from allaprima.errors import AllaprimaError
+from allaprima.files import atomic, check_output, write_atomically
+from allaprima.models.devices import default_device, fast_dtype
+from allaprima.models.loss_network import LossNetwork
+from allaprima.models.perceptual import Objective, PerceptualLoss, balance
+from allaprima.progress import console, progress_bar
+from allaprima.train.photos import Photos, read_rgb, to_image, to_tensor
+
+LINE_SEARCH = 25  # evaluations of J that one L-BFGS iteration may take at most
+LEAST_SIDE = 48  # pixels: a coarser scale than this shows nothing of a photo
+
+
+@dataclass
+class Step:
+    """One iteration: J and what it is made of (see `perceptual.Costs`) for the picture that the iteration left.
+
+    Iterations, evaluations of J with its gradient, and seconds are counted from the start of the run. `size` is the
+    picture's long side in pixels.
+    """
+
+    iteration: int
+    evaluations: int
+    seconds: float
+    size: int
+    J: float
+    content: float
+    content_as_written: float
+    style: float
+    tv: float
+
+
+@dataclass
+class Result:
+    """image: uint8 [H, W, 3], the picture with the lowest J. trace: a Step for each start and each iteration.
+
+    ended: "finished"; "stopped", by Ctrl-C; "converged", no lower J was found; "diverged", J was no number any more.
+    """
+
+    image: np.ndarray
+    trace: list[Step]
+    ended: str
+
+
+@dataclass
+class Descent:
+    """How to descend. method: "lbfgs", with a strong Wolfe line search and `history` pairs of gradients, or "adam",
+    with `learning_rate` in units of the value range 0..1. iterations: at each scale."""
+
+    method: str = "lbfgs"
+    iterations: int = 300
+    history: int = 20
+    learning_rate: float = 0.02
+
+    def __post_init__(self):
+        if self.method not in ("lbfgs", "adam"):
+            raise AllaprimaError(f"There is no method {self.method!r}. Choose lbfgs or adam.")
+        if not (self.iterations >= 0 and self.history > 0 and self.learning_rate > 0):
+            raise AllaprimaError("The iterations must be 0 or more, the history and the learning rate above 0.")
+
+
+def optimize(
+    content: np.ndarray, styles, objective: Objective | None = None, *, network: LossNetwork | None = None,
+    descent: Descent | None = None, balanced=True, style_weights=None, style_size: int | None = None, init="content",
+    scales=1, original_colours=False, seed=0, each: Callable[[Step, torch.Tensor], None] | None = None,
+) -> Result:
+    """Paint `content` in the style of `styles` by descending J on its pixels.
+
+    content: uint8 [H, W, 3] RGB; the result has its size.
+    styles: one such picture or a list, each scaled to a long side of `style_size` pixels, the content's when None;
+        larger means larger strokes. style_weights: how much each counts.
+    objective: layers and weights of J. alpha = 0 reconstructs the style, beta = 0 the content (figure 1 of the paper).
+    network: the loss network; when None, vgg16_oxford on the best device, in bfloat16 where that is faster.
+    balanced: scale the weights so that they mean the same for every painting; False takes them as they are.
+    init: start from "content", "noise" or "style".
+    scales: coarse to fine; each scale has half the size of the next, which starts from its result.
+    original_colours: transfer only the luminance and keep the photo's colours (Gatys, Bethge, Hertzmann and Shechtman,
+        *Preserving Color in Neural Artistic Style Transfer*, 2016, section 4). J is then that of the luminance.
+    each: called with the Step and the picture, float [1, 3, H, W], 0..1, at every start and after each iteration.
+
+    Ctrl-C ends the run with the best picture so far. Raises AllaprimaError for arguments that make no sense.
+    """
+    if init not in ("content", "noise", "style"):
+        raise AllaprimaError(f"There is no start {init!r}. Choose content, noise or style.")
+    paintings = [styles] if isinstance(styles, np.ndarray) else list(styles)
+    shares = _shares(style_weights, len(paintings))
+    network, descent = network or default_network(), descent or Descent()
+    photo, *paintings = (to_tensor(picture).to(network.mean.device) for picture in (content, *paintings))
+    target = photo
+    if original_colours:
+        target = _luminance(photo)
+        paintings = [_like(_luminance(painting), target) for painting in paintings]
+    paintings = [_long_side(painting, style_size or max(content.shape[:2])) for painting in paintings]
+    objective = _without_idle_layers(objective or Objective())
+    if balanced:
+        objective = _balanced(network, paintings, shares, objective)
+    loss = PerceptualLoss(network, objective)
+
+    def picture(pixels):
+        pixels = _resize(pixels, photo.shape[-2:])
+        return (photo + pixels - target).clamp(0, 1) if original_colours else pixels
+
+    trace, best = [], None
+    try:
+        for step, pixels in _coarse_to_fine(loss, target, paintings, shares, descent, init, scales, seed):
+            trace.append(step)
+            if not math.isfinite(step.J):
+                break
+            if best is None or step.size != best[0].size or step.J < best[0].J:
+                best = step, pixels.clone()
+            if each:
+                each(step, picture(pixels))
+        ended = "finished" if step.iteration == scales * descent.iterations else "converged"
+    except KeyboardInterrupt:
+        if best is None:
+            raise
+        ended = "stopped"
+    if best is None:
+        raise AllaprimaError("J is too large for a number: give smaller weights (alpha, beta, tv).")
+    return Result(to_image(picture(best[1])), trace, ended if math.isfinite(trace[-1].J) else "diverged")
+
+
+def descend(loss: PerceptualLoss, start, content_targets, style_targets, descent: Descent) -> Iterator:
+    """Descend J from `start`, float [1, 3 or 1, H, W] (one channel is luminance): yield (Step, pixels), pixels clamped.
+
+    The first is the start itself, iteration 0. Ends early when no lower J is found.
+    """
+    point = _Point(loss, start, content_targets, style_targets)
+    make = _adam if descent.method == "adam" else _lbfgs
+    optimizer = make(point.x, descent)
+    yield point.step(0), point.x.detach().clamp(0, 1)
+    for iteration in range(1, descent.iterations + 1):
+        before = point.x.detach().clone()
+        optimizer.step(point.J)
+        if torch.equal(before, point.x):  # the line search found nothing: try once without the remembered gradients
+            optimizer = make(point.x, descent)
+            optimizer.step(point.J)
+            if torch.equal(before, point.x):
+                return
+        if descent.method == "adam":
+            point.x.data.clamp_(0, 1)
+        yield point.step(iteration), point.x.detach().clamp(0, 1)
+
+
+def _lbfgs(x, descent):
+    """One iteration a step, so that each can be seen. Tolerances of 0: it is J that says when to stop."""
+    return torch.optim.LBFGS([x], max_iter=1, max_eval=LINE_SEARCH, history_size=descent.history, tolerance_grad=0,
+                             tolerance_change=0, line_search_fn="strong_wolfe")
+
+
+def _adam(x, descent):
+    return torch.optim.Adam([x], lr=descent.learning_rate)
+
+
+class _Point:
+    """The pixels x, and J there with its gradient: computed once, though L-BFGS asks again for where it went."""
+
+    def __init__(self, loss, start, content_targets, style_targets):
+        self.x = start.detach().clone(memory_format=torch.contiguous_format).requires_grad_()
+        self.loss, self.targets = loss, (content_targets, style_targets)
+        self.seen, self.evaluations, self.began = [], 0, time.perf_counter()
+
+    def _evaluate(self):
+        """(x, gradient, costs) here."""
+        for known in self.seen:
+            if torch.equal(known[0], self.x):
+                return known
+        self.x.grad = None
+        costs = self.loss(_rgb(self.x.clamp(0, 1)), *self.targets)
+        # J per value is tiny: L-BFGS drops pairs of gradients whose product is below 1e-10
+        (costs.J.sum() * self.x.numel()).backward()
+        self.evaluations += 1
+        self.seen.append((self.x.detach().clone(), self.x.grad, costs))
+        return self.seen[-1]
+
+    def J(self):
+        """What torch.optim minimises; leaves the gradient in x.grad."""
+        _, gradient, costs = self._evaluate()
+        self.x.grad = gradient.clone()
+        return costs.J.detach().sum() * self.x.numel()
+
+    def step(self, iteration) -> Step:
+        """This point as a line of the trace; forgets the others."""
+        self.seen = [self._evaluate()]
+        costs = self.seen[0][2]
+        values = (v.item() for v in (costs.J, costs.content, costs.content_as_written, costs.style, costs.tv))
+        size = max(self.x.shape[-2:])
+        return Step(iteration, self.evaluations, time.perf_counter() - self.began, size, *values)
+
+
+def _coarse_to_fine(loss, target, paintings, shares, descent, init, scales, seed):
+    """Yield (Step, pixels) of every scale, counted on from scale to scale; each starts from the last one's result."""
+    iterations = evaluations = seconds = 0
+    pixels = None
+    for scale in reversed(range(scales)):
+        size = [side // 2**scale for side in target.shape[-2:]]
+        if scale and min(size) < LEAST_SIDE:
+            raise AllaprimaError(f"{scales} scales begin at {size[1]}x{size[0]}, too small to show anything: give fewer.")
+        at = _resize(target, size)
+        styles = [_long_side(painting, max(painting.shape[-2:]) // 2**scale) for painting in paintings]
+        start = _start(init, at, styles[0], seed) if pixels is None else _resize(pixels, size)
+        targets = loss.content_targets(_rgb(at)), _blend([loss.style_targets(_rgb(style)) for style in styles], shares)
+        for step, pixels in descend(loss, start, *targets, descent):
+            yield replace(step, iteration=iterations + step.iteration, evaluations=evaluations + step.evaluations,
+                          seconds=seconds + step.seconds), pixels
+        iterations, evaluations, seconds = (
+            iterations + step.iteration, evaluations + step.evaluations, seconds + step.seconds)
+
+
+def _start(init, target, style, seed):
+    if init == "content":
+        return target
+    if init == "noise":
+        noise = torch.randn(target.shape, generator=torch.Generator().manual_seed(seed))
+        return (0.5 + 0.15 * noise).clamp(0, 1).to(target.device)
+    height, width = target.shape[-2:]
+    ratio = max(height / style.shape[-2], width / style.shape[-1])
+    covering = _resize(style, [math.ceil(side * ratio) for side in style.shape[-2:]])
+    return covering[..., :height, :width]
+
+
+def _blend(targets, shares):
+    """Gram matrices of several paintings, each with its share."""
+    return {layer: sum(share * one[layer] for share, one in zip(shares, targets)) for layer in targets[0]}
+
+
+def _balanced(network, paintings, shares, objective):
+    """`balance` for several paintings: each layer's weight is the mean of what each painting would have."""
+    if not objective.content and not objective.style:
+        return objective
+    photos = Photos(size=256).batch(12, seed=0).to(network.mean.device)
+    each = [balance(network, _rgb(painting), photos, objective) for painting in paintings]
+    style = {layer: sum(share * one.style[layer] for share, one in zip(shares, each)) for layer in objective.style}
+    return replace(each[0], style=style)
+
+
+def _without_idle_layers(objective):
+    """A weight of 0 means that layers of that kind are not computed."""
+    if not (objective.alpha or objective.beta or objective.tv):
+        raise AllaprimaError("alpha, beta and tv are all 0, so there is nothing to minimise: give one of them a weight.")
+    return replace(objective, content=objective.content if objective.alpha else {},
+                   style=objective.style if objective.beta else {})
+
+
+def _shares(weights, count):
+    weights = list(weights or [1.0] * count)
+    if len(weights) != count or min(weights, default=0) < 0 or not sum(weights) > 0:
+        raise AllaprimaError(f"There are {count} styles and the style weights are {weights}: give one for each, "
+                             "0 or more, not all 0.")
+    return [weight / sum(weights) for weight in weights]
+
+
+def _rgb(picture):
+    return picture.expand(-1, 3, -1, -1)
+
+
+def _luminance(picture):
+    """Y of Rec. 601, [1, 1, H, W]. Adding a difference of Y to R, G and B changes the luminance and keeps I and Q."""
+    weights = picture.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+    return (picture * weights).sum(1, keepdim=True)
+
+
+def _like(luminance, target):
+    """Luminance with the mean and the deviation of another (equation 10 of the paper on colours)."""
+    ratio = target.std() / luminance.std().clamp_min(1e-3)
+    return ((luminance - luminance.mean()) * ratio + target.mean()).clamp(0, 1)
+
+
+def _resize(picture, size):
+    if tuple(picture.shape[-2:]) == tuple(size):
+        return picture
+    return F.interpolate(picture, tuple(size), mode="bicubic", antialias=True).clamp(0, 1)
+
+
+def _long_side(picture, side):
+    ratio = side / max(picture.shape[-2:])
+    return _resize(picture, [max(32, round(n * ratio)) for n in picture.shape[-2:]])
+
+
+def default_network(name="vgg16_oxford", pooling="max", weights=None) -> LossNetwork:
+    """The loss network on the best device, in bfloat16 where that is faster (L-BFGS gets as far in it)."""
+    device = default_device()
+    return LossNetwork(name, pooling, weights, fast_dtype(device)).to(device)
+
+
+def read_photo(file, size: int) -> np.ndarray:
+    """A picture file as uint8 [H, W, 3], scaled down to a long side of at most `size` pixels."""
+    image = read_rgb(file)
+    if max(image.size) > size:
+        image = ImageOps.contain(image, (size, size), Image.Resampling.LANCZOS)
+    return np.array(image)
+
+
+def write_picture(image: np.ndarray, path) -> None:
+    """Write uint8 [H, W, 3] to `path` in the format that its ending says, whole or not at all."""
+    with atomic(path) as part:
+        Image.fromarray(image).save(part, quality=95)
+
+
+def check_picture_output(path) -> Path:
+    """`files.check_output`, and the ending must be that of a picture format which can be written."""
+    path = Path(path)
+    if Image.registered_extensions().get(path.suffix.lower()) not in Image.SAVE:
+        raise AllaprimaError(f"{path} has no ending of a picture: write to a .png or .jpg file.")
+    return check_output(path)
+
+
+def write_trace(trace: list[Step], path) -> None:
+    """Write the trace to `path`: one row for each step in a .csv file, one object for each in a .json file."""
+    rows = [asdict(step) for step in trace]
+    if Path(path).suffix.lower() == ".json":
+        write_atomically(path, json.dumps(rows, indent=1))
+        return
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomically(path, text.getvalue())
+
+
+def optimize_files(content, styles, output, size=512, trace=None, every=0, **options) -> Result:
+    """`optimize` for files, with a progress bar: writes the picture to `output`, the `trace` (.csv, .json) if a path is
+    given, and with `every` = k the picture of every k-th iteration into the folder `<output>_steps`.
+
+    size: long side in pixels that the photo is scaled down to. The rest as for `optimize`.
+    """
+    output = check_picture_output(output)
+    if trace and Path(trace).suffix.lower() not in (".csv", ".json"):
+        raise AllaprimaError(f"{trace}: give the trace a name that ends in .csv or .json.")
+    if size < 1 or every < 0:
+        raise AllaprimaError(f"The size is {size} and every is {every}: give pixels above 0, and 0 or more iterations.")
+    if trace:
+        check_output(trace)
+    photo, paintings = read_photo(content, size), [np.array(read_rgb(style)) for style in styles]
+    folder = output.with_name(f"{output.stem}_steps")
+    total = options.get("scales", 1) * options.get("descent", Descent()).iterations
+    height, width = photo.shape[:2]
+    console.print(f"Writing {output} ({width}x{height}) after {total} iterations"
+                  + (f", and every {every} of them into {folder}" if every else "") + ". Ctrl-C keeps the best so far.",
+                  highlight=False)
+    with progress_bar() as bar:
+        task = bar.add_task("baseline", total=total, unit="it", note="")
+
+        def each(step, picture):
+            bar.update(task, completed=step.iteration,
+                       note=f"J {step.J:.4g}  content {step.content:.4g}  style {step.style:.4g}")
+            if every and step.iteration % every == 0:
+                write_picture(to_image(picture), folder / f"{step.iteration:05d}{output.suffix}")
+
+        result = optimize(photo, paintings, each=each, **options)
+    write_picture(result.image, output)
+    if trace:
+        write_trace(result.trace, trace)
+    console.print(f"Wrote {output}: {result.ended} at iteration {result.trace[-1].iteration}.", highlight=False)
+    return result
