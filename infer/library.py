@@ -1,0 +1,109 @@
+"""Where styles are found: those that come with the package, and the user's own folder."""
+
+import difflib
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from allaprima.errors import AllaprimaError
+
+BUNDLED = Path(__file__).parent / "styles"
+DEFAULT_STYLE = "starry"
+
+
+class Style(NamedTuple):
+    """A model file in one of the two folders; `where` is "bundled" or "yours"."""
+
+    name: str
+    path: Path
+    where: str
+
+
+def user_folder() -> Path:
+    """The folder of the user's own styles: `~/.allaprima/styles`, or what ALLAPRIMA_STYLES says."""
+    return Path(os.environ.get("ALLAPRIMA_STYLES") or Path.home() / ".allaprima" / "styles").expanduser()
+
+
+def list_styles() -> list[Style]:
+    """All styles by name; a style in the user's folder hides the bundled one of that name."""
+    found = {}
+    for where, folder in (("bundled", BUNDLED), ("yours", user_folder())):
+        for path in folder.glob("*.onnx"):
+            found[path.stem] = Style(path.stem, path, where)
+    return [found[name] for name in sorted(found)]
+
+
+def find_style(name_or_path) -> Path:
+    """The model file that `name_or_path` means: a file, or the name of a style that `models` lists.
+
+    Raises AllaprimaError, with the nearest name or all of them, when there is none.
+    """
+    text, path = str(name_or_path), Path(name_or_path).expanduser()
+    styles = {style.name: style.path for style in list_styles()}
+    if text in styles:
+        return styles[text]
+    if path.is_file():
+        return path
+    if path.is_dir():
+        raise AllaprimaError(f"{path} is a folder: give a model file inside it.")
+    if path.suffix == ".onnx" or path.name != text:
+        raise AllaprimaError(f"{path} does not exist. Check the spelling of the path.")
+    if Path(f"{text}.onnx").is_file():
+        raise AllaprimaError(f"There is no style {text!r}. Did you mean the file {text}.onnx?")
+    near = difflib.get_close_matches(text.lower(), styles, n=1)
+    if near:
+        raise AllaprimaError(f"There is no style {text!r}. Did you mean {near[0]!r}?")
+    known = f"One of {', '.join(styles)}" if styles else f"No style is installed: put one into {user_folder()}"
+    raise AllaprimaError(f"There is no style {text!r}. {known}, or give the path of a model file.")
+
+
+def show_styles(name=None) -> None:
+    """Print a table of all styles, or all that is known of one. A broken file is listed with what is wrong with it."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from allaprima.infer.stylizer import Stylizer
+
+    console = Console()
+    if name is not None:
+        _show_style(console, Stylizer(name, provider="cpu", threads=1))
+        return
+    table = Table("name", "architecture", "size", "credit", "licence", "where")
+    for style in list_styles():
+        size = f"{style.path.stat().st_size / 1e6:.2f} MB"
+        try:
+            stylizer = Stylizer(style.path, provider="cpu", threads=1)
+        except AllaprimaError as error:
+            table.add_row(style.name, "[red]unreadable[/red]", size, _plain(str(error)), "", style.where)
+            continue
+        known = [_plain(stylizer.metadata.get(key, "")) for key in ("credit", "licence")]
+        table.add_row(style.name, _plain(stylizer.architecture), size, *known, style.where)
+    console.print(table if table.rows else "No styles yet.")
+    console.print(f"Your own styles: put .onnx files into {user_folder()}", style="dim", highlight=False)
+
+
+def _show_style(console, stylizer):
+    import json
+
+    from rich.table import Table
+
+    table = Table(show_header=False)
+    table.add_row("file", _plain(str(stylizer.path)))
+    table.add_row("size", f"{stylizer.path.stat().st_size / 1e6:.2f} MB")
+    for key, value in stylizer.metadata.items():
+        if key == "thumbnail":
+            value = f"a JPEG of {len(value) * 3 // 4} bytes"
+        elif key in ("settings", "losses"):
+            try:
+                value = json.dumps(json.loads(value), indent=1).strip("{}\n")
+            except ValueError:
+                pass  # not ours, shown as it is
+        table.add_row(key, _plain(value))
+    console.print(table)
+
+
+def _plain(text):
+    """Metadata is what somebody wrote: square brackets in it are no colours."""
+    from rich.markup import escape
+
+    return escape(str(text))

@@ -1,0 +1,235 @@
+"""One style, ready to run: a model file in an ONNX Runtime session, pictures in, stylized pictures out."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+
+from allaprima.errors import AllaprimaError, explain_os_error
+from allaprima.infer import tiles
+from allaprima.infer.library import find_style
+from allaprima.infer.modelfile import check_model_file
+
+# Short name -> ONNX Runtime's name, in the order of preference. TensorRT spends minutes on every new picture size
+# before the first picture comes out, so it is taken only when asked for.
+PROVIDERS = {
+    "cuda": "CUDAExecutionProvider", "coreml": "CoreMLExecutionProvider", "directml": "DmlExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider", "cpu": "CPUExecutionProvider", "tensorrt": "TensorrtExecutionProvider",
+}
+RANGES = {"0..1": 1.0, "0..255": 255.0}
+SMALLEST = 16  # px: the contract's least height and width
+
+
+class Stylizer:
+    """A style: `stylizer(image)` is the picture in that style.
+
+    model: the path of a model file, or the name of a style that `allaprima models` lists.
+    provider: "cpu", "cuda", "coreml", "directml", "openvino" or "tensorrt"; the best of those installed when None.
+    threads: of the CPU; one for each physical core when None.
+    foreign: the value range of a model that isn't ours, "0..1" or "0..255": float [N, 3, H, W] RGB in and out, as the
+        ONNX model zoo's fast-neural-style. A model with a fixed size gets the picture resized to it, and back.
+
+    Raises AllaprimaError when the file can't be read or doesn't keep the contract, or the provider isn't there.
+    `metadata` holds the model's own: name, architecture, thumbnail (base64 JPEG), credit, licence, settings (JSON),
+    losses (JSON), version.
+    """
+
+    def __init__(self, model, provider=None, threads=None, foreign=None):
+        if foreign is not None and foreign not in RANGES:
+            raise AllaprimaError(f"A foreign model's value range is one of {', '.join(RANGES)}, not {foreign!r}.")
+        if threads is not None and threads < 1:
+            raise AllaprimaError(f"{threads} threads can't work: give 1 or more.")
+        self.path = find_style(model)
+        self.threads = threads or physical_cores()
+        self._range = RANGES[foreign] if foreign else None
+        self._providers = _choose_providers(provider)
+        try:
+            self._model = self.path.read_bytes()
+        except OSError as error:
+            raise explain_os_error(error, self.path) from error
+        check_model_file(self._model, self.path)
+        self._session = self._open(self._model)
+        self.provider = next(k for k, v in PROVIDERS.items() if v == self._session.get_providers()[0])
+        if provider and self.provider != provider:
+            raise AllaprimaError(f"The provider {provider!r} is installed but did not start: check its driver, "
+                                 "or leave --provider out.")
+        self._check_contract()
+        self.metadata = dict(self._session.get_modelmeta().custom_metadata_map)
+        self.name = self.metadata.get("name") or self.path.stem
+        self.architecture = self.metadata.get("architecture", "")
+
+    def __call__(self, image, strength=1.0, progress=None):
+        """Stylize `image`, uint8 RGB [H, W, 3] or a batch [N, H, W, 3]; the same shape and type comes back.
+
+        strength: 0 returns the photo, 1 the full style. Any size from 1x1 up; a picture of more than
+        `tiles.WHOLE` pixels goes through in tiles, and then `progress(done, total)` is called after each.
+        """
+        batch = np.asarray(image)
+        if batch.dtype != np.uint8 or batch.ndim not in (3, 4) or batch.shape[-1] != 3 or 0 in batch.shape:
+            raise AllaprimaError("A picture is a uint8 array [H, W, 3], or [N, H, W, 3] for several, "
+                                 f"and not {batch.dtype} {list(batch.shape)}.")
+        if not 0 <= strength <= 1:
+            raise AllaprimaError(f"The strength is a number from 0 to 1, not {strength}.")
+        if batch.ndim == 3:
+            return self._stylize(batch[None], strength, progress)[0]
+        if batch.size // 3 > tiles.WHOLE:  # one at a time, so that memory has a bound
+            return np.stack([self._stylize(one[None], strength, progress)[0] for one in batch])
+        return self._stylize(batch, strength, progress)
+
+    def _stylize(self, batch, strength, progress):
+        n, height, width, _ = batch.shape
+        if height * width > tiles.WHOLE and self._fixed_size() is None:
+            return tiles.stylize(self._model, self._open, self._forward, batch[0], strength, progress)[None]
+        if min(height, width) < SMALLEST:
+            more = [(0, max(SMALLEST - size, 0)) for size in (height, width)]
+            batch = np.pad(batch, [(0, 0), *more, (0, 0)], mode="symmetric")
+        return self._forward(self._session, batch, strength)[0][:, :height, :width]
+
+    def _forward(self, session, batch, strength=1.0, outputs=()):
+        """Run `session` on a uint8 batch: its stylized uint8 batch, and the values of further `outputs`."""
+        if self._range is not None:
+            return self._forward_foreign(session, batch, strength, outputs)
+        feed = {"image": np.ascontiguousarray(batch)}
+        if self._strength is not None:
+            feed["strength"] = np.full([1] * len(self._strength.shape), strength, np.float32)
+        stylized, *more = self._run(session, ["stylized", *outputs], feed)
+        return self._blend(batch, stylized, strength if self._strength is None else 1.0), more
+
+    def _forward_foreign(self, session, batch, strength, outputs):
+        n, height, width, _ = batch.shape
+        fixed = self._fixed_size()
+        photos = []
+        for photo in batch:
+            if fixed:
+                photo = _resize(photo, *fixed)
+            else:  # such models round the size up or down to their strides: then there is nothing to round
+                photo = np.pad(photo, [(0, -height % 32), (0, -width % 32), (0, 0)], mode="symmetric")
+            photos.append(photo.transpose(2, 0, 1)[None].astype(np.float32) * (self._range / 255))
+        stylized = []
+        for photo in photos:  # one by one: most of them fix N at 1
+            paint, *more = self._run(session, [session.get_outputs()[0].name, *outputs], {self._input: photo})
+            paint = np.clip(paint[0] * (255 / self._range), 0, 255).round().astype(np.uint8).transpose(1, 2, 0)
+            if fixed or paint.shape[0] < height or paint.shape[1] < width:
+                paint = _resize(paint, height, width)
+            stylized.append(paint[:height, :width])
+        return self._blend(batch, np.stack(stylized), strength), more
+
+    @staticmethod
+    def _blend(batch, stylized, strength):
+        """A model without a `strength` of its own: straight from photo to style."""
+        if strength == 1:
+            return stylized
+        return np.round(batch + np.float32(strength) * (stylized.astype(np.float32) - batch)).astype(np.uint8)
+
+    def _run(self, session, outputs, feed):
+        try:
+            return session.run(outputs, feed)
+        except Exception as error:  # ONNX Runtime's exceptions have no common base
+            reason = str(error).splitlines()[0]
+            size = "x".join(str(n) for n in next(iter(feed.values())).shape)
+            if "alloc" in reason:
+                raise AllaprimaError(f"Not enough memory for a picture of {size}: close other programs, "
+                                     "or make the picture smaller.") from error
+            raise AllaprimaError(f"{self.path} can't work on a picture of {size}: {reason}") from error
+
+    def _open(self, model: bytes):
+        """An ONNX Runtime session for a model file's bytes."""
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        options.enable_mem_pattern = False  # it is kept for each size: no faster here, and twice the memory
+        options.log_severity_level = 4  # what goes wrong is said in a sentence, below
+        try:
+            return ort.InferenceSession(model, options, providers=self._providers)
+        except Exception as error:  # as above
+            reason = str(error).splitlines()[0]
+            if "INVALID_PROTOBUF" in reason or "ModelProto" in reason:
+                raise AllaprimaError(f"{self.path} is cut short or damaged: copy or export the model file "
+                                     "again.") from error
+            raise AllaprimaError(f"ONNX Runtime {ort.__version__} can't open {self.path}: {reason}") from error
+
+    def _fixed_size(self):
+        """(height, width) where a foreign model has one fixed size, else None."""
+        shape = self._session.get_inputs()[0].shape
+        if self._range is None or not (isinstance(shape[2], int) and isinstance(shape[3], int)):
+            return None
+        return shape[2], shape[3]
+
+    def _check_contract(self):
+        inputs = {x.name: x for x in self._session.get_inputs()}
+        outputs = {x.name: x for x in self._session.get_outputs()}
+        optional = {x.name: x for x in self._session.get_overridable_initializers()}
+        self._input = next(iter(inputs), None)
+        self._strength = inputs.get("strength") or optional.get("strength")
+        ours = _is(inputs.get("image"), "tensor(uint8)") and _is(outputs.get("stylized"), "tensor(uint8)")
+        floats = [x for x in (*inputs.values(), *outputs.values()) if _is_planar_float(x)]
+        foreign = len(inputs) == 1 and len(outputs) == 1 and len(floats) == 2
+        if self._range is not None:
+            if ours:
+                raise AllaprimaError(f"{self.path} is a model of ours: leave --foreign out.")
+            if not foreign:
+                raise AllaprimaError(f"{self.path} is no style model: --foreign takes one float input [N, 3, H, W] "
+                                     f"and one such output, and this has {_signature(inputs, outputs)}.")
+            return
+        if foreign:
+            raise AllaprimaError(f"{self.path} works on floats [N, 3, H, W]: add --foreign 0..255 or "
+                                 "--foreign 0..1, whichever range its author says.")
+        if not ours or set(inputs) - {"image", "strength"}:
+            raise AllaprimaError(f"{self.path} is no style model: needed are the input image and the output stylized, "
+                                 f"both uint8 [N, H, W, 3], and this has {_signature(inputs, outputs)}.")
+        fixed = [n for n in inputs["image"].shape[1:3] if isinstance(n, int)]
+        if fixed:
+            raise AllaprimaError(f"{self.path} takes pictures of one size only ({fixed}), and a style model takes any: "
+                                 "export it again with a free height and width.")
+
+
+def physical_cores() -> int:
+    """Physical cores that this process may use; 0, which leaves it to ONNX Runtime, where the system doesn't tell."""
+    try:
+        cpus = os.sched_getaffinity(0)
+        siblings = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
+        cores = len({Path(siblings.format(cpu)).read_text() for cpu in cpus})
+    except (AttributeError, OSError):
+        return 0
+    try:  # a container's share, as "200000 100000": more threads than that only wait for each other
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return cores if quota == "max" else max(1, min(cores, round(int(quota) / int(period))))
+    except (OSError, ValueError):
+        return cores
+
+
+def _choose_providers(wanted):
+    there = {short: name for short, name in PROVIDERS.items() if name in ort.get_available_providers()}
+    if wanted is None:
+        return [name for short, name in there.items() if short != "tensorrt"]
+    if wanted not in PROVIDERS:
+        raise AllaprimaError(f"There is no provider {wanted!r}: one of {', '.join(there)}.")
+    if wanted not in there:
+        raise AllaprimaError(f"The provider {wanted!r} is not installed (here: {', '.join(there)}): install the "
+                             "onnxruntime package that has it, or leave --provider out.")
+    return [there[wanted]] + [PROVIDERS["cpu"]] * (wanted != "cpu")
+
+
+def _is(value, kind):
+    shape = value.shape if value is not None else []
+    return value is not None and value.type == kind and len(shape) == 4 and (shape[3] == 3 or isinstance(shape[3], str))
+
+
+def _is_planar_float(value):
+    return value.type == "tensor(float)" and len(value.shape) == 4 and (
+        value.shape[1] == 3 or not isinstance(value.shape[1], int))
+
+
+def _signature(inputs, outputs):
+    def say(values):
+        shape = "{} {} [{}]"
+        return ", ".join(shape.format(v.name, v.type[7:-1], ", ".join(str(n or "?") for n in v.shape))
+                         for v in values.values()) or "nothing"
+
+    return f"{say(inputs)} -> {say(outputs)}"
+
+
+def _resize(image, height, width):
+    from PIL import Image
+
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))

@@ -1,0 +1,78 @@
+"""Large pictures in tiles: bounded memory, and no seam.
+
+Instance normalization makes naive tiling visible: each tile is normalized by its own mean and variance, so the same
+sky has another colour in every tile. Here every tile is normalized by the same numbers, those of the whole picture,
+measured first. A pixel then depends on its neighbourhood alone, and tiles that overlap by more than the network's
+receptive field agree where they meet.
+"""
+
+import numpy as np
+
+from allaprima.infer.modelfile import measure_normalization, pin_normalization
+
+WHOLE = 1536 * 1536  # px: what goes through the network at once, a frame of 1920x1080 too; memory grows with it
+SIDE = 1280  # px of a tile with its margins
+MARGIN = 128  # px around a tile, calculated and cut away: more than the receptive field's radius
+PATCH = 128  # px: side of the mosaic's patches
+GRID = 32  # px: tiles start at multiples, so that the network's strides fall on the same pixels in all of them
+
+
+def stylize(model, open_session, forward, image, strength=1.0, progress=None):
+    """Stylize a large picture, uint8 [H, W, 3], tile by tile.
+
+    model: the model file's bytes. open_session(bytes) -> session. forward(session, batch, strength, outputs) ->
+    (stylized batch, values of the outputs). progress(done, total) is called after every tile.
+    """
+    statistics = measure(model, open_session, forward, image)
+    session = open_session(pin_normalization(model, statistics))
+    windows = list(layout(*image.shape[:2]))
+    stylized = np.empty_like(image)
+    for done, (core, window, inside) in enumerate(windows, 1):
+        stylized[core] = forward(session, image[window][None], strength)[0][0][inside]
+        if progress:
+            progress(done, len(windows))
+    return stylized
+
+
+def measure(model, open_session, forward, image):
+    """[(mean [C], variance [C])] of every instance normalization's input, as of the whole picture.
+
+    They are taken on a mosaic, itself of a size that goes through at once, of patches spread evenly over the picture
+    at full resolution. (A picture scaled down has other brush strokes, and so other statistics.)
+    """
+    session = open_session(measure_normalization(model))
+    names = [output.name for output in session.get_outputs() if output.name.startswith(("mean.", "variance."))]
+    values = dict(zip(names, forward(session, mosaic(image)[None], 1.0, names)[1]))
+    # Copies: the arrays lie in the session's memory, and would keep all of it.
+    return [(values[f"mean.{k}"].ravel().copy(), values[f"variance.{k}"].ravel().copy())
+            for k in range(len(names) // 2)]
+
+
+def mosaic(image, side=PATCH, pixels=WHOLE):
+    """At most `pixels` of a picture, [h, w, 3]: patches `side` px square, evenly spread, in the picture's order."""
+    height, width = image.shape[:2]
+    share = min(1.0, (pixels / (height * width)) ** 0.5)  # of the rows, and of the columns
+    rows, columns = (max(1, int(length * share / side)) for length in (height, width))
+    tops = np.linspace(0, max(height - side, 0), rows).astype(int)
+    lefts = np.linspace(0, max(width - side, 0), columns).astype(int)
+    return np.vstack([np.hstack([image[top:top + side, left:left + side] for left in lefts]) for top in tops])
+
+
+def layout(height, width, side=SIDE):
+    """Cut a picture into tiles of about the same size: yields (core, window, inside), each a pair of slices.
+
+    `window` is what the network gets, at most `side` pixels square; `core`, the window without its margins, is what
+    is kept, and the cores cover the picture once; `inside` is the core in the window's own coordinates.
+    """
+    for core_y, window_y, inside_y in _cuts(height, side):
+        for core_x, window_x, inside_x in _cuts(width, side):
+            yield (core_y, core_x), (window_y, window_x), (inside_y, inside_x)
+
+
+def _cuts(length, side):
+    count = -(-length // (side - 2 * MARGIN))
+    step = -(-length // (count * GRID)) * GRID
+    for start in range(0, length, step):
+        stop = min(start + step, length)
+        low, high = max(start - MARGIN, 0), min(stop + MARGIN, length)
+        yield slice(start, stop), slice(low, high), slice(start - low, stop - low)
