@@ -131,11 +131,11 @@ class Merge(nn.Module):
     The 1x1 convolution comes before the resize, where it costs a quarter; the two commute.
     """
 
-    def __init__(self, inputs, outputs, norm=False):
+    def __init__(self, inputs, outputs):
         super().__init__()
         self.narrow = Conv(inputs, outputs, 1, act=False)
         self.up = Upsample()
-        self.conv = Conv(outputs, outputs, norm=norm)
+        self.conv = Conv(outputs, outputs, norm=True)
 
     def forward(self, x, skip):
         return self.conv(self.up(self.narrow(x)) + skip)

@@ -62,7 +62,8 @@ class Johnson(Transformer):
 class Live(Transformer):
     """Style is decided at 1/8 of the resolution, where a convolution is cheap; the picture's detail comes back by skips.
 
-    width: channels at 1/2, 1/4 and 1/8. blocks: residual blocks at 1/8.
+    width: channels at 1/2, 1/4 and 1/8. blocks: residual blocks at 1/8. It begins with a nearly grey picture: from there,
+    colours and strokes are learned sooner than from a copy of the photo (docs/networks.md).
 
     Zero padding reaches 11 pixels in at the top and left (the strided convolutions pad there alone) and 7 at the bottom
     and right: the margins cut that off. What would spread it further, the trunk, never sees it: `MirrorFirst`.
@@ -73,13 +74,15 @@ class Live(Transformer):
     def __init__(self, width=(16, 32, 64), blocks=5):
         super().__init__()
         half, quarter, eighth = width
-        self.stem = Conv(3, half, 3, 2)
-        self.quarter = Conv(half, quarter, 3, 2)
+        self.stem = Conv(3, half, 3, 2, norm=True)
+        self.quarter = Conv(half, quarter, 3, 2, norm=True)
         self.eighth = Conv(quarter, eighth, 3, 2, norm=True)
         self.trunk = nn.Sequential(MirrorFirst(), *(Residual(eighth) for _ in range(blocks)))
         self.to_quarter = Merge(eighth, quarter)
         self.to_half = Merge(quarter, half)
         self.to_pixels = ToPixels(half)
+        self.to_pixels.conv.weight.data *= 0.1
+        nn.init.zeros_(self.to_pixels.conv.bias)
 
     def body(self, x):
         half = self.stem(x)
