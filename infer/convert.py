@@ -36,9 +36,7 @@ def stylize(source, output=None, model=DEFAULT_STYLE, strength=1.0, provider=Non
                          into_folder=output is not None and str(output).endswith(("/", os.sep)))
     for path in {target.parent: target for target in jobs.values()}.values():
         check_output(path)
-    if len(jobs) == 1 and not others:
-        say(f"Stylizing {next(iter(jobs))} to {next(iter(jobs.values()))}")
-    else:
+    if len(jobs) > 1:  # a single file is announced once it has proved readable
         skipped = f", leaving out {others} other files" if others else ""
         folder = os.path.commonpath([target.parent for target in jobs.values()])
         say(f"Stylizing {len(jobs)} files into {folder}{skipped}")
@@ -140,10 +138,10 @@ def _work_off(jobs, stylizer, strength):
 
     if pictures:
         with progress_bar() as bar:
-            files = bar.add_task("pictures", total=len(pictures), unit="files", note="")
+            files = bar.add_task("pictures", total=len(pictures), unit="files", note="", visible=len(jobs) > 1)
             for source in pictures:
                 bar.update(files, note=escape(source.name))
-                attempt(lambda *args: _stylize_picture(*args, bar), source)
+                attempt(lambda *job: _stylize_picture(*job, bar, announce=len(jobs) == 1), source)
                 bar.advance(files)
     for source in (source for source in jobs if source not in set(pictures)):
         from allaprima.infer.video import stylize_video
@@ -157,9 +155,13 @@ def _work_off(jobs, stylizer, strength):
     return written
 
 
-def _stylize_picture(source, target, stylizer, strength, bar):
-    keeps_frames = picture_format(target) in ANIMATIONS
-    picture = read_picture(source, animated=keeps_frames)
+def _stylize_picture(source, target, stylizer, strength, bar, announce):
+    picture = read_picture(source, animated=picture_format(target) in ANIMATIONS)
+    if announce:
+        frames = f", {len(picture.frames)} frames" if len(picture.frames) > 1 else ""
+        say(f"Stylizing {source} to {target}{frames}")
+    if picture.first_of > len(picture.frames):
+        say(f"{source} has {picture.first_of} frames, and {target.suffix} holds one: the first. Write a .gif or .webp.")
     tiles = None
 
     def on_tile(done, total):

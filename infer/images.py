@@ -30,6 +30,7 @@ class Picture:
     path: Path
     frames: list  # of (pixels uint8 [H, W, 3] RGB, alpha uint8 [H, W] or None, milliseconds shown)
     about: dict = field(default_factory=dict)  # what save() takes: exif, icc_profile, dpi, loop ...
+    first_of: int = 1  # how many frames the file has
 
 
 def is_picture(path) -> bool:
@@ -61,7 +62,8 @@ def read_picture(path, animated=True) -> Picture:
     image = _open(path)
     with image:
         try:
-            count = getattr(image, "n_frames", 1) if animated and image.format in ANIMATIONS else 1
+            first_of = getattr(image, "n_frames", 1) if image.format in ANIMATIONS else 1
+            count = first_of if animated else 1
             _check_memory(path, image.size, count)
             about = {"dpi": image.info["dpi"]} if "dpi" in image.info else {}
             about |= {key: image.info[key] for key in ("loop", "default_image") if key in image.info and count > 1}
@@ -82,8 +84,8 @@ def read_picture(path, animated=True) -> Picture:
         except MemoryError as error:
             raise _too_large(path, image.size) from error
         except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more
-            raise AllaprimaError(f"{path} is damaged or cut short: {error}. Copy or save it again.") from error
-    return Picture(path, frames, about)
+            raise _damaged(path, error) from error
+    return Picture(path, frames, about, first_of)
 
 
 def write_picture(path, picture: Picture) -> None:
@@ -100,8 +102,8 @@ def write_picture(path, picture: Picture) -> None:
                              f"{width}x{height}. Write a .png or .tif.")
     settings = QUALITY.get(format, {}) | picture.about
     if len(picture.frames) > 1 and format in ANIMATIONS:
-        rest = (_image(*frame[:2], format) for frame in picture.frames[1:])
-        durations = [frame[2] for frame in picture.frames]
+        rest = [_image(*frame[:2], format) for frame in picture.frames[1:]]
+        durations = [round(frame[2]) for frame in picture.frames]
         settings |= {"save_all": True, "append_images": rest, "duration": durations}
     elif "disposal" in settings:
         del settings["disposal"]
@@ -137,10 +139,10 @@ def _open(path):
         raise AllaprimaError(f"{path} is not a picture that can be read. Use one of {PICTURES}") from error
     except OSError as error:
         if error.errno is None:
-            raise AllaprimaError(f"{path} is damaged or cut short: {error}. Copy or save it again.") from error
+            raise _damaged(path, error) from error
         raise explain_os_error(error, path) from error
     except (SyntaxError, ValueError, TypeError, ArithmeticError, LookupError) as error:
-        raise AllaprimaError(f"{path} is damaged or cut short: {error}. Copy or save it again.") from error
+        raise _damaged(path, error) from error
     finally:
         Image.MAX_IMAGE_PIXELS = limit
 
@@ -229,6 +231,11 @@ def _check_memory(path, size, count):
     free = free_memory()
     if free is not None and size[0] * size[1] * (11 + 8 * (count - 1)) > free:
         raise _too_large(path, size)
+
+
+def _damaged(path, error):
+    reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+    return AllaprimaError(f"{path} is damaged or cut short ({reason}): copy or save it again.")
 
 
 def _too_large(path, size):

@@ -13,7 +13,7 @@ from allaprima.infer.modelfile import measure_normalization, pin_normalization
 WHOLE = 1536 * 1536  # px: what goes through the network at once, a frame of 1920x1080 too; memory grows with it
 SIDE = 1280  # px of a tile with its margins
 MARGIN = 128  # px around a tile, calculated and cut away: more than the receptive field's radius
-PATCH = 128  # px: side of the mosaic's patches
+PATCH = 128  # px: side of a mosaic's patches
 GRID = 32  # px: tiles start at multiples, so that the network's strides fall on the same pixels in all of them
 
 
@@ -37,25 +37,37 @@ def stylize(model, open_session, forward, image, strength=1.0, progress=None):
 def measure(model, open_session, forward, image):
     """[(mean [C], variance [C])] of every instance normalization's input, as of the whole picture.
 
-    They are taken on a mosaic, itself of a size that goes through at once, of patches spread evenly over the picture
-    at full resolution. (A picture scaled down has other brush strokes, and so other statistics.)
+    They are taken on mosaics: pictures of a size that goes through at once, of patches spread evenly over the whole
+    picture at full resolution. (A picture scaled down has other edges and brush strokes, and so other statistics.)
     """
     session = open_session(measure_normalization(model))
     names = [output.name for output in session.get_outputs() if output.name.startswith(("mean.", "variance."))]
-    values = dict(zip(names, forward(session, mosaic(image)[None], 1.0, names)[1]))
-    # Copies: the arrays lie in the session's memory, and would keep all of it.
-    return [(values[f"mean.{k}"].ravel().copy(), values[f"variance.{k}"].ravel().copy())
-            for k in range(len(names) // 2)]
+    if not names:
+        return []
+    means, squares = [], []  # of each mosaic: as many arrays [C] as there are normalizations
+    for picture in mosaics(image):
+        values = dict(zip(names, forward(session, picture[None], 1.0, names)[1]))
+        mean = [values[f"mean.{k}"].ravel().astype(np.float64) for k in range(len(names) // 2)]
+        means.append(mean)
+        squares.append([values[f"variance.{k}"].ravel() + m**2 for k, m in enumerate(mean)])
+    return [(np.mean(m, 0), np.mean(s, 0) - np.mean(m, 0) ** 2) for m, s in zip(zip(*means), zip(*squares))]
 
 
-def mosaic(image, side=PATCH, pixels=WHOLE):
-    """At most `pixels` of a picture, [h, w, 3]: patches `side` px square, evenly spread, in the picture's order."""
+def mosaics(image, side=PATCH, pixels=WHOLE):
+    """Yield four pictures, [h, w, 3] of at most `pixels`, made of patches `side` px square from all over `image`.
+
+    The patches lie on one even grid, every other row and column of it in each mosaic. They keep their order, so that
+    what meets at a patch's edge comes from the same region: strange edges would count as the picture's own.
+    """
     height, width = image.shape[:2]
-    share = min(1.0, (pixels / (height * width)) ** 0.5)  # of the rows, and of the columns
-    rows, columns = (max(1, int(length * share / side)) for length in (height, width))
+    share = min(1.0, (4 * pixels / (height * width)) ** 0.5)  # of the rows, and of the columns
+    rows, columns = (2 * max(1, int(length * share / side / 2)) for length in (height, width))
     tops = np.linspace(0, max(height - side, 0), rows).astype(int)
     lefts = np.linspace(0, max(width - side, 0), columns).astype(int)
-    return np.vstack([np.hstack([image[top:top + side, left:left + side] for left in lefts]) for top in tops])
+    for i in (0, 1):
+        for j in (0, 1):
+            yield np.vstack([np.hstack([image[top:top + side, left:left + side] for left in lefts[j::2]])
+                             for top in tops[i::2]])
 
 
 def layout(height, width, side=SIDE):
