@@ -13,7 +13,7 @@ from allaprima.infer.modelfile import measure_normalization, pin_normalization
 WHOLE = 1536 * 1536  # px: what goes through the network at once, a frame of 1920x1080 too; memory grows with it
 SIDE = 1280  # px of a tile with its margins
 MARGIN = 128  # px around a tile, calculated and cut away: more than the receptive field's radius
-PATCH = 128  # px: side of a mosaic's patches
+PATCH = 192  # px: side of a mosaic's patches
 GRID = 32  # px: tiles start at multiples, so that the network's strides fall on the same pixels in all of them
 
 

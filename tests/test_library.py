@@ -1,0 +1,156 @@
+"""Styles by name, and the `stylize` and `models` commands around them."""
+
+import numpy as np
+import pytest
+from conftest import make_model
+from PIL import Image
+from typer.testing import CliRunner
+
+from allaprima.cli import app
+from allaprima.errors import AllaprimaError
+from allaprima.infer import library
+from allaprima.infer.convert import stylize
+from allaprima.infer.library import find_style, list_styles
+from allaprima.infer.stylizer import Stylizer
+
+
+@pytest.fixture
+def styles(own_styles_folder, tmp_path, monkeypatch):
+    """Two bundled styles, two of the user's own; `wave` is in both folders."""
+    bundled = tmp_path / "bundled"
+    bundled.mkdir()
+    monkeypatch.setattr(library, "BUNDLED", bundled)
+    for folder, name in ((bundled, "starry"), (bundled, "wave"), (own_styles_folder, "wave"), (own_styles_folder, "mine")):
+        make_model(folder / f"{name}.onnx", metadata={"name": name, "credit": f"{name} by [i]Nobody[/i]"})
+    return own_styles_folder
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_names_files_and_who_comes_first(styles, tmp_path, monkeypatch):
+    assert [(style.name, style.where) for style in list_styles()] == [
+        ("mine", "yours"), ("starry", "bundled"), ("wave", "yours")]
+    assert find_style("wave") == styles / "wave.onnx" and find_style("starry") == tmp_path / "bundled" / "starry.onnx"
+    assert find_style(styles / "mine.onnx") == styles / "mine.onnx"
+    assert Stylizer("mine").name == "mine"
+    monkeypatch.chdir(styles)
+    assert find_style("mine.onnx").name == "mine.onnx"
+
+
+@pytest.mark.parametrize("name, says", [
+    ("stary", "Did you mean 'starry'"), ("Wave", "Did you mean 'wave'"), ("zzz", "One of mine, starry, wave"),
+    ("here", "Did you mean the file here.onnx"), ("no/such.onnx", "does not exist"), ("none.onnx", "does not exist"),
+])
+def test_what_is_not_there(styles, tmp_path, monkeypatch, name, says):
+    make_model(tmp_path / "here.onnx")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(AllaprimaError, match=says):
+        find_style(name)
+
+
+def test_no_styles_at_all(own_styles_folder, monkeypatch, tmp_path):
+    monkeypatch.setattr(library, "BUNDLED", tmp_path)
+    with pytest.raises(AllaprimaError, match="No style is installed"):
+        find_style("wave")
+    assert "No styles yet" in run("models").stdout
+
+
+def test_the_models_command_lists_all_and_survives_a_broken_one(styles, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    (styles / "broken.onnx").write_bytes((styles / "mine.onnx").read_bytes()[:1000])
+    (styles / "notes.onnx").write_text("not a model")
+    result = run("models")
+    assert result.exit_code == 0
+    lines = {line.split()[1]: line for line in result.stdout.splitlines() if line.startswith("│")}
+    assert set(lines) >= {"starry", "wave", "mine", "broken", "notes"}
+    assert "tiny" in lines["mine"] and "yours" in lines["mine"] and "MIT" in lines["mine"]
+    assert "mine by [i]Nobody[/i]" in lines["mine"]
+    assert "unreadable" in lines["broken"] and "cut short" in lines["broken"]
+    assert "unreadable" in lines["notes"] and "not an ONNX file" in lines["notes"]
+
+
+def test_the_models_command_shows_one(styles):
+    result = run("models", "mine")
+    assert result.exit_code == 0
+    for word in ("architecture", "credit", "licence", "steps", "total", "a JPEG of", str(styles)[:20]):
+        assert word in result.stdout
+
+
+def test_a_name_beside_the_source(tmp_path, photo, styles):
+    Image.fromarray(photo).save(tmp_path / "photo.jpg")
+    result = run("stylize", tmp_path / "photo.jpg", "-m", "wave")
+    assert result.exit_code == 0 and result.stdout.strip() == str(tmp_path / "photo-wave.jpg")
+    assert np.asarray(Image.open(tmp_path / "photo-wave.jpg")).shape == photo.shape
+
+
+def test_strength_on_the_command_line(tmp_path, photo, styles):
+    Image.fromarray(photo).save(tmp_path / "photo.png")
+    assert run("stylize", tmp_path / "photo.png", "-m", "wave", "-s", "0", "-o", tmp_path / "out.png").exit_code == 0
+    assert (np.asarray(Image.open(tmp_path / "out.png")) == photo).all()
+
+
+@pytest.fixture
+def album(tmp_path, photo):
+    """A folder of pictures of several kinds, nested, and of other things."""
+    folder = tmp_path / "album"
+    (folder / "deep" / "er").mkdir(parents=True)
+    small = Image.fromarray(photo).resize((60, 40))
+    for name in ("a.jpg", "deep/b.PNG", "deep/er/c.webp", "deep/er/d.gif"):
+        small.save(folder / name)
+    (folder / "notes.txt").write_text("a note")
+    (folder / ".hidden.jpg").write_bytes(b"")
+    return folder
+
+
+def names(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_folder_keeps_its_structure(album, tmp_path, tiny_model, capsys):
+    written = stylize(album, tmp_path / "out", tiny_model)
+    assert names(tmp_path / "out") == ["a.jpg", "deep/b.PNG", "deep/er/c.webp", "deep/er/d.gif"]
+    assert sorted(written) == sorted(tmp_path / "out" / name for name in names(tmp_path / "out"))
+    assert "4 files" in capsys.readouterr().err
+
+
+def test_a_folder_without_an_output_gets_one_beside_it(album, tiny_model):
+    stylize(album, model=tiny_model)
+    assert len(names(album.with_name("album-tiny"))) == 4 and len(names(album)) == 6
+
+
+def test_an_output_inside_the_source_is_not_stylized_again(album, tiny_model):
+    for _ in range(2):
+        assert len(stylize(album, album / "out", tiny_model)) == 4
+    assert len(names(album / "out")) == 4
+
+
+def test_a_corrupt_file_does_not_stop_the_others(album, tmp_path, tiny_model, capsys):
+    (album / "broken.jpg").write_bytes((album / "a.jpg").read_bytes()[:300])
+    (album / "empty.png").write_bytes(b"")
+    with pytest.raises(AllaprimaError, match="2 of 6 files.*broken.jpg.*empty.png"):
+        stylize(album, tmp_path / "out", tiny_model)
+    assert names(tmp_path / "out") == ["a.jpg", "deep/b.PNG", "deep/er/c.webp", "deep/er/d.gif"]
+    told = " ".join(capsys.readouterr().err.split())
+    assert "broken.jpg is damaged" in told and "empty.png is empty" in told
+
+
+def test_several_sources(album, tmp_path, tiny_model):
+    sources = [album / "a.jpg", album / "deep"]
+    assert len(stylize(sources, tmp_path / "out", tiny_model)) == 4
+    assert names(tmp_path / "out") == ["a.jpg", "b.PNG", "er/c.webp", "er/d.gif"]
+    assert len(stylize([album / "a.jpg"], f"{tmp_path}/folder/", tiny_model)) == 1
+    assert names(tmp_path / "folder") == ["a.jpg"]
+
+
+def test_no_two_sources_become_one_file(tmp_path, photo, tiny_model):
+    (tmp_path / "in").mkdir()
+    for name in ("a.png", "a.psd", "a.cur"):
+        (tmp_path / "in" / name).write_bytes(b"")
+    with pytest.raises(AllaprimaError, match="3 of 3"):
+        stylize(tmp_path / "in", tmp_path / "out", tiny_model)
+    from allaprima.infer.convert import _plan
+
+    jobs, _ = _plan([tmp_path / "in"], tmp_path / "out", "tiny", into_folder=False)
+    assert len(set(jobs.values())) == 3
