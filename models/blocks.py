@@ -88,14 +88,20 @@ def conv_onnx(graph: Graph, x: str, weight, bias=None, pad=0, stride=1, groups=1
 
 
 class Upsample(nn.Module):
-    """Twice the size by repeating pixels: before a convolution it leaves no checkerboard, as a strided transposed
+    """Twice the size, `nearest` or `bilinear`: before a convolution it leaves no checkerboard, as a strided transposed
     convolution does (Odena, Dumoulin and Olah, *Deconvolution and Checkerboard Artifacts*, Distill 2016)."""
 
+    def __init__(self, mode):
+        super().__init__()
+        self.mode = mode
+
     def forward(self, x):
-        return F.interpolate(x, scale_factor=2, mode="nearest")
+        return F.interpolate(x, scale_factor=2, mode=self.mode)
 
     def onnx(self, graph: Graph, x: str) -> str:
         scales = graph.constant([1, 1, 2, 2])
+        if self.mode == "bilinear":
+            return graph.add("Resize", x, "", scales, mode="linear", coordinate_transformation_mode="half_pixel")
         return graph.add("Resize", x, "", scales, mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor")
 
 
@@ -134,7 +140,7 @@ class Merge(nn.Module):
     def __init__(self, inputs, outputs):
         super().__init__()
         self.narrow = Conv(inputs, outputs, 1, act=False)
-        self.up = Upsample()
+        self.up = Upsample("bilinear")
         self.conv = Conv(outputs, outputs, norm=True)
 
     def forward(self, x, skip):

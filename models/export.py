@@ -34,7 +34,7 @@ def build_graph(network: Transformer) -> onnx.ModelProto:
     pixels = graph.add("Add", photo, graph.add("Mul", graph.add("Sub", pixels, photo), "strength"))
     pixels = graph.add("Round", graph.add("Clip", pixels, graph.constant(0.0), graph.constant(255.0)))
     pixels = graph.add("Transpose", graph.cast(pixels, TensorProto.UINT8), perm=[0, 2, 3, 1])
-    start = graph.ints(network.margin[0], network.margin[0])
+    start = graph.ints(network.margin, network.margin)
     end = graph.add("Add", graph.add("Concat", height, width, axis=0), start)
     graph.nodes.append(helper.make_node("Slice", [pixels, start, end, graph.ints(1, 2)], ["stylized"]))
 
@@ -55,18 +55,20 @@ def build_graph(network: Transformer) -> onnx.ModelProto:
 
 def _padded_photo(graph: Graph, image: str, network: Transformer):
     """Nodes that reflect a uint8 NHWC picture up to a fitting size: float NCHW 0..255, and its own height and width."""
-    first, last = network.margin
-    shape = graph.add("Shape", image)
+    half, margin = network.margin // 2, network.margin
+    padded, shape = image, graph.add("Shape", image)
+    if half:  # in two steps, as in `Transformer.forward`
+        padded = graph.add("Pad", image, graph.ints(0, half, half, 0, 0, half, half, 0), mode="reflect")
     pads, sizes = [], []
     for axis in (1, 2):
         size = graph.add("Slice", shape, graph.ints(axis), graph.ints(axis + 1), graph.ints(0))
         # ONNX's Mod has the sign of the divisor, as Python's
-        missing = graph.add("Mod", graph.add("Sub", graph.ints(-first - last), size), graph.ints(network.multiple))
-        pads.append(graph.add("Add", missing, graph.ints(last)))
+        missing = graph.add("Mod", graph.add("Sub", graph.ints(-2 * margin), size), graph.ints(network.multiple))
+        pads.append(graph.add("Add", missing, graph.ints(margin - half)))
         sizes.append(size)
-    before = graph.ints(0, first, first, 0)
+    before = graph.ints(0, margin - half, margin - half, 0)
     after = graph.add("Concat", graph.ints(0), *pads, graph.ints(0), axis=0)
-    padded = graph.add("Pad", image, graph.add("Concat", before, after, axis=0), mode="reflect")
+    padded = graph.add("Pad", padded, graph.add("Concat", before, after, axis=0), mode="reflect")
     return graph.add("Transpose", graph.cast(padded), perm=[0, 3, 1, 2]), *sizes
 
 

@@ -17,28 +17,28 @@ class Transformer(nn.Module):
     """What all transformer networks share: padding to a size that suits the network, and the value range.
 
     Subclasses set `multiple` (height and width inside the network are multiples of it) and `margin` (pixels that are
-    reflected outwards before the top and left and after the bottom and right, and cut off again, so that the zero
-    padding inside never shows at the border), and implement `body` in torch and `body_onnx` in ONNX: pixels to pixels, both [N, 3, h, w] around 0, where the photo's
+    reflected outwards on each side and cut off again, so that the zero padding inside never shows), and implement `body` in torch and `body_onnx` in ONNX: pixels to pixels, both [N, 3, h, w] around 0, where the photo's
     0..1 is -0.5..0.5.
     """
 
     architecture: str
     multiple: int
-    margin: tuple[int, int]
+    margin: int
 
     def forward(self, photos: torch.Tensor) -> torch.Tensor:
         """Photos RGB [N, 3, H, W], 0..1, H and W >= 16, to stylized pictures of the same shape, not clamped."""
         height, width = photos.shape[-2:]
-        down, right = (-(size + sum(self.margin)) % self.multiple for size in (height, width))
-        before, after = self.margin
-        x = F.pad(photos - 0.5, [before, after + right, before, after + down], mode="reflect")
-        return self.body(x)[..., before : before + height, before : before + width] + 0.5
+        down, right = (-(size + 2 * self.margin) % self.multiple for size in (height, width))
+        half, m = self.margin // 2, self.margin
+        x = F.pad(photos - 0.5, [half] * 4, mode="reflect")  # in two steps: 16 pixels can't be reflected by more than 15
+        x = F.pad(x, [m - half, m - half + right, m - half, m - half + down], mode="reflect")
+        return self.body(x)[..., m : m + height, m : m + width] + 0.5
 
 
 class Johnson(Transformer):
     """1.7 million parameters: 9x9 stem, two strided convolutions, five residual blocks of 128, and the way back."""
 
-    architecture, multiple, margin = "johnson", 4, (0, 0)
+    architecture, multiple, margin = "johnson", 4, 0
 
     def __init__(self):
         super().__init__()
@@ -46,7 +46,7 @@ class Johnson(Transformer):
         self.layers = nn.Sequential(
             Conv(3, 32, 9, **reflect), Conv(32, 64, 3, 2, **reflect), Conv(64, 128, 3, 2, **reflect),
             *(Residual(128) for _ in range(5)),
-            Upsample(), Conv(128, 64, **reflect), Upsample(), Conv(64, 32, **reflect),
+            Upsample("nearest"), Conv(128, 64, **reflect), Upsample("nearest"), Conv(64, 32, **reflect),
             Conv(32, 3, 9, act=False, pad="reflect"),
         )
 
@@ -65,11 +65,11 @@ class Live(Transformer):
     width: channels at 1/2, 1/4 and 1/8. blocks: residual blocks at 1/8. It begins with a nearly grey picture: from there,
     colours and strokes are learned sooner than from a copy of the photo (docs/networks.md).
 
-    Zero padding reaches 11 pixels in at the top and left (the strided convolutions pad there alone) and 7 at the bottom
-    and right: the margins cut that off. What would spread it further, the trunk, never sees it: `MirrorFirst`.
+    Zero padding reaches 14 pixels in at the top and left (the strided convolutions pad there alone) and 10 at the bottom
+    and right: the margin cuts that off. What would spread it further, the trunk, never sees it: `MirrorFirst`.
     """
 
-    architecture, multiple, margin = "live", 8, (12, 8)
+    architecture, multiple, margin = "live", 8, 16
 
     def __init__(self, width=(16, 32, 64), blocks=5):
         super().__init__()
