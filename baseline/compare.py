@@ -163,7 +163,7 @@ def _training_loss(metadata, style, loss_weights):
         objective = Objective(**settings["objective"])
     else:
         console.print("The model does not say what it was trained on: J has the default layers and weights.")
-        objective = balance(network, painting, Photos(size=256).batch(12, seed=0).to(network.mean.device), Objective())
+        objective = balance(network, painting, Photos(size=256).batch(8, seed=0).to(network.mean.device), Objective())
     loss = PerceptualLoss(network, objective)
     return loss, loss.style_targets(painting)
 

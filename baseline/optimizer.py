@@ -3,8 +3,9 @@
 Gatys, Ecker and Bethge, *Image Style Transfer Using Convolutional Neural Networks*, CVPR 2016. J itself is in
 models/perceptual.py, the same that training minimises. Departures from the paper, and why:
 
-- A picture has values in 0..1, so J is that of the clamped picture. L-BFGS gets further this way than with one clamp at
-  the end (J 0.78 against 0.84 after 50 iterations), and J is that of the picture which is written.
+- A picture has values in 0..1, so J is that of the clamped picture, which is what gets written. A value outside would
+  have no gradient and stay there, so the squared distance to the range is added to what is minimised, though not to J.
+  After 100 evaluations J was 2.26 so, 2.37 without that term, and 2.58 when clamped only at the end.
 - The start is the photo, unless noise is asked for: it is nearer to the end.
 - The weights are balanced for the painting first (`balance`), unless `balanced` is False.
 """
@@ -32,6 +33,7 @@ from allaprima.progress import console, progress_bar
 from allaprima.train.photos import Photos, read_rgb, to_image, to_tensor
 
 LINE_SEARCH = 25  # evaluations of J that one L-BFGS iteration may take at most
+OUTSIDE = 10.0  # weight of the mean squared distance of values to 0..1, in units of J at the start
 LEAST_SIDE = 48  # pixels: a coarser scale than this shows nothing of a photo
 
 
@@ -155,10 +157,10 @@ def descend(loss: PerceptualLoss, start, content_targets, style_targets, descent
     yield point.step(0), point.x.detach().clamp(0, 1)
     for iteration in range(1, descent.iterations + 1):
         before = point.x.detach().clone()
-        optimizer.step(point.J)
+        optimizer.step(point.total)
         if torch.equal(before, point.x):  # the line search found nothing: try once without the remembered gradients
             optimizer = make(point.x, descent)
-            optimizer.step(point.J)
+            optimizer.step(point.total)
             if torch.equal(before, point.x):
                 return
         if descent.method == "adam":
@@ -177,36 +179,40 @@ def _adam(x, descent):
 
 
 class _Point:
-    """The pixels x, and J there with its gradient: computed once, though L-BFGS asks again for where it went."""
+    """The pixels x and J there: computed once, though L-BFGS asks again for where it went."""
 
     def __init__(self, loss, start, content_targets, style_targets):
         self.x = start.detach().clone(memory_format=torch.contiguous_format).requires_grad_()
         self.loss, self.targets = loss, (content_targets, style_targets)
         self.seen, self.evaluations, self.began = [], 0, time.perf_counter()
+        self.outside = 0.0
+        self.outside = OUTSIDE * self._evaluate()[1].J.item()
 
     def _evaluate(self):
-        """(x, gradient, costs) here."""
+        """(x, costs, what is minimised, its gradient) here."""
         for known in self.seen:
             if torch.equal(known[0], self.x):
                 return known
         self.x.grad = None
-        costs = self.loss(_rgb(self.x.clamp(0, 1)), *self.targets)
-        # J per value is tiny: L-BFGS drops pairs of gradients whose product is below 1e-10
-        (costs.J.sum() * self.x.numel()).backward()
+        inside = self.x.clamp(0, 1)
+        costs = self.loss(_rgb(inside), *self.targets)
+        # times the number of values: L-BFGS drops pairs of gradients whose product is below 1e-10
+        total = costs.J.sum() * self.x.numel() + self.outside * (self.x - inside.detach()).square().sum()
+        total.backward()
         self.evaluations += 1
-        self.seen.append((self.x.detach().clone(), self.x.grad, costs))
+        self.seen.append((self.x.detach().clone(), costs, total.detach(), self.x.grad))
         return self.seen[-1]
 
-    def J(self):
+    def total(self):
         """What torch.optim minimises; leaves the gradient in x.grad."""
-        _, gradient, costs = self._evaluate()
+        _, _, total, gradient = self._evaluate()
         self.x.grad = gradient.clone()
-        return costs.J.detach().sum() * self.x.numel()
+        return total
 
     def step(self, iteration) -> Step:
         """This point as a line of the trace; forgets the others."""
         self.seen = [self._evaluate()]
-        costs = self.seen[0][2]
+        costs = self.seen[0][1]
         values = (v.item() for v in (costs.J, costs.content, costs.content_as_written, costs.style, costs.tv))
         size = max(self.x.shape[-2:])
         return Step(iteration, self.evaluations, time.perf_counter() - self.began, size, *values)
@@ -252,7 +258,7 @@ def _balanced(network, paintings, shares, objective):
     """`balance` for several paintings: each layer's weight is the mean of what each painting would have."""
     if not objective.content and not objective.style:
         return objective
-    photos = Photos(size=256).batch(12, seed=0).to(network.mean.device)
+    photos = Photos(size=256).batch(8, seed=0).to(network.mean.device)
     each = [balance(network, _rgb(painting), photos, objective) for painting in paintings]
     style = {layer: sum(share * one.style[layer] for share, one in zip(shares, each)) for layer in objective.style}
     return replace(each[0], style=style)
