@@ -15,6 +15,7 @@ from allaprima.errors import AllaprimaError
 from allaprima.models import export as exporting
 from allaprima.models.blocks import ToPixels
 from allaprima.models.transformer import ARCHITECTURES, transformer
+from conftest import ROOT
 
 
 def network_of(architecture):
@@ -120,3 +121,13 @@ def test_a_wrong_graph_fails_the_export(tmp_path, monkeypatch):
 def test_unknown_architecture_names_those_there_are():
     with pytest.raises(AllaprimaError, match="live, johnson"):
         transformer("unet")
+
+
+def test_the_reference_that_bench_times_is_the_johnson_network():
+    """Node for node what is exported now; `python benchmarks/make_reference.py` writes it anew."""
+    made = onnx.load(ROOT / "infer" / "reference" / "johnson.onnx")
+    fresh = exporting.build_graph(transformer("johnson"))
+    assert [n.op_type for n in made.graph.node if n.op_type != "ConstantOfShape"] == [n.op_type for n in fresh.graph.node]
+    shapes = {c.name: list(c.dims) for c in fresh.graph.initializer if len(c.dims) == 4}
+    kept = {c.name: onnx.numpy_helper.to_array(c).tolist() for c in made.graph.initializer if c.name.endswith("_shape")}
+    assert {f"{name}_shape": shape for name, shape in shapes.items()} == kept
