@@ -83,6 +83,7 @@ def _compare_photo(stylize, photo, loss, style_targets, iterations, progress):
         costs = loss(to_tensor(painted).to(device), content_targets, style_targets)
     network_costs = {name: getattr(costs, name).item() for name in COSTS}
     trace, equivalent = [], None
+    next(descend(loss, start, content_targets, style_targets, Descent()))  # warms up the gradient, as `_time` the network
     for step, pixels in descend(loss, start, content_targets, style_targets, Descent(iterations=iterations)):
         trace.append(step)
         if equivalent is None and step.J <= network_costs["J"]:

@@ -1,0 +1,239 @@
+"""The comparison: which iteration of the optimizer a picture is worth, the table, the contact sheet, bad input."""
+
+import json
+import time
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer import Typer
+from typer.testing import CliRunner
+
+from allaprima.baseline import commands
+from allaprima.baseline import compare as compare_module
+from allaprima.baseline.compare import compare, compare_photos, contact_sheet
+from allaprima.baseline.optimizer import Descent, optimize
+from allaprima.errors import AllaprimaError
+from allaprima.models.loss_network import LossNetwork
+from allaprima.models.perceptual import Objective, PerceptualLoss
+from allaprima.train.photos import read_style, to_tensor
+from conftest import PHOTOS, make_model
+
+GOAL = Objective(content={"relu2_2": 1e-5}, style={"relu1_2": 1e-9, "relu2_2": 1e-9})
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """As in test_optimizer.py."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def photo():
+    image = Image.open(PHOTOS / "chelsea.jpg").convert("RGB")
+    image.thumbnail((72, 72))
+    return np.array(image)
+
+
+@pytest.fixture(scope="module")
+def painting():
+    return PHOTOS / "brushes.jpg"
+
+
+@pytest.fixture(scope="module")
+def loss():
+    return PerceptualLoss(LossNetwork(), GOAL)
+
+
+@pytest.fixture(scope="module")
+def style_targets(loss, painting):
+    return loss.style_targets(read_style(painting, 72))
+
+
+@pytest.fixture(scope="module")
+def long_run(photo, painting, loss):
+    """The optimizer's picture after 4 iterations, after 25, and its trace."""
+    style, pictures = (read_style(painting, 72)[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8), {}
+
+    def each(step, picture):
+        pictures[step.iteration] = (picture[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+
+    trace = optimize(photo, style, GOAL, network=loss.network, balanced=False, style_size=72,
+                     descent=Descent(iterations=25), each=each).trace
+    return pictures[4], pictures[25], trace
+
+
+def test_the_optimizers_own_picture_is_worth_its_iteration(photo, loss, style_targets, long_run):
+    fourth, _, trace = long_run
+    (row,) = compare_photos(lambda image: fourth, [photo], loss, style_targets, iterations=8)
+    assert row.equivalent_iteration in (4, 5)  # rounded to 8 bits it is a little worse or better
+    assert row.equivalent_evaluations == trace[row.equivalent_iteration].evaluations
+    assert row.equivalent_text == str(row.equivalent_iteration)
+    assert row.trace[row.equivalent_iteration].J <= row.network_costs["J"] < row.trace[row.equivalent_iteration - 1].J
+    assert [step.iteration for step in row.trace] == list(range(9))
+    assert row.finished_costs["J"] == row.trace[-1].J < row.network_costs["J"]
+    assert 0 < row.equivalent_seconds == row.trace[row.equivalent_iteration].seconds < row.optimizer_seconds
+    assert row.times_faster == row.equivalent_seconds / row.network_seconds
+
+
+def test_costs_are_those_of_the_pictures(photo, loss, style_targets, long_run):
+    (row,) = compare_photos(lambda image: long_run[0], [photo], loss, style_targets, iterations=6)
+    targets = loss.content_targets(to_tensor(photo)), style_targets
+    for picture, costs in ((row.network, row.network_costs), (row.finished, row.finished_costs),
+                           (row.at_equivalent, vars(row.trace[row.equivalent_iteration]))):
+        expected = loss(to_tensor(picture), *targets)
+        for name in ("J", "content", "content_as_written", "style"):
+            assert costs[name] == pytest.approx(getattr(expected, name).item(), rel=0.03), name
+    assert np.array_equal(row.photo, photo) and np.array_equal(row.network, long_run[0])
+
+
+def test_a_picture_no_better_than_the_photo_is_worth_nothing(photo, loss, style_targets):
+    noise = np.random.default_rng(0).integers(0, 256, photo.shape, dtype=np.uint8)
+    for stylize in (lambda image: image, lambda image: noise):
+        (row,) = compare_photos(stylize, [photo], loss, style_targets, iterations=1)
+        assert (row.equivalent_iteration, row.equivalent_evaluations, row.equivalent_text) == (0, 1, "0")
+        assert np.array_equal(row.at_equivalent, photo)
+
+
+def test_a_picture_that_the_optimizer_does_not_reach(photo, loss, style_targets, long_run):
+    (row,) = compare_photos(lambda image: long_run[1], [photo], loss, style_targets, iterations=3)
+    assert row.equivalent_iteration is None is row.equivalent_evaluations
+    assert row.equivalent_text == "more than 3"
+    assert np.array_equal(row.at_equivalent, row.finished)
+    assert row.equivalent_seconds == row.optimizer_seconds
+
+
+def test_a_pass_is_timed_warm(photo, loss, style_targets):
+    """The first call, which may load and compile, is not in it."""
+    calls = []
+
+    def stylize(image):
+        time.sleep(0.02 if calls else 2)
+        calls.append(1)
+        return image
+
+    (row,) = compare_photos(stylize, [photo], loss, style_targets, iterations=0)
+    assert 0.02 <= row.network_seconds < 2 and len(calls) > 2
+
+
+def test_progress_counts_photos_and_iterations(photo, loss, style_targets):
+    seen = []
+    rows = compare_photos(lambda image: image, [photo, photo[:48]], loss, style_targets, 2,
+                          lambda number, step: seen.append((number, step.iteration)))
+    assert seen == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]
+    assert [row.photo.shape for row in rows] == [photo.shape, photo[:48].shape]
+
+
+def test_the_contact_sheet_shows_all_four_pictures(photo, loss, style_targets, long_run):
+    rows = compare_photos(lambda image: 255 - image, [photo, photo[:, :40]], loss, style_targets, iterations=2)
+    rows += compare_photos(lambda image: long_run[1], [photo], loss, style_targets, iterations=2)
+    sheet = contact_sheet(["a.jpg", "b.jpg", "c.jpg"], rows)
+    assert sheet.dtype == np.uint8 and sheet.ndim == 3
+    for row in rows:
+        for picture in (row.photo, row.network, row.at_equivalent, row.finished):
+            assert holds(sheet, picture)
+    assert (sheet[12:52, 12:90] < 128).any()  # the label above the first
+
+
+def holds(sheet, picture):
+    height, width = picture.shape[:2]
+    corners = np.argwhere((sheet[: len(sheet) - height + 1, : sheet.shape[1] - width + 1] == picture[0, 0]).all(2))
+    return any(np.array_equal(sheet[y : y + height, x : x + width], picture) for y, x in corners)
+
+
+# The command
+
+
+@pytest.fixture
+def files(tmp_path, photo, painting):
+    """Two photos, and a model that remembers how it was trained."""
+    Image.fromarray(photo).save(tmp_path / "one.png")
+    Image.fromarray(photo[:, ::-1]).save(tmp_path / "two.png")
+    settings = {"objective": GOAL.to_dict(), "style_size": 72, "loss_network": "vgg16_oxford", "pooling": "avg",
+                "size": 64, "style_path": str(painting)}
+    make_model(tmp_path / "model.onnx", metadata={"settings": json.dumps(settings)})
+    return tmp_path
+
+
+def run(*arguments):
+    app = Typer()
+    app.command()(commands.compare)
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "120"})
+
+
+def test_the_command_prints_a_table_and_writes_the_picture(files, photo):
+    result = run(files / "one.png", files / "two.png", "-m", files / "model.onnx", "-o", files / "sheet.png",
+                 "--iterations", 3)
+    assert result.exit_code == 0, result.output
+    for word in ("one.png", "two.png", "network", "optimizer, 3", "as written", "seconds", "one pass is worth"):
+        assert word in result.output
+    sheet = np.asarray(Image.open(files / "sheet.png"))
+    assert holds(sheet, photo) and holds(sheet, photo[:, ::-1])
+
+
+def test_J_is_that_of_the_models_training(files, painting, monkeypatch):
+    """Objective, pooling and the painting's size come from the model file; --style takes the place of its painting."""
+    seen = []
+    real = compare_module.compare_photos
+    monkeypatch.setattr(compare_module, "compare_photos",
+                        lambda stylize, photos, loss, targets, *rest: seen.append((loss, targets))
+                        or real(stylize, photos, loss, targets, *rest))
+    compare(files / "model.onnx", [files / "one.png"], iterations=1)
+    (loss, targets), expected = seen[0], PerceptualLoss(LossNetwork(pooling="avg"), GOAL)
+    assert loss.objective == GOAL and loss.network.pooling == "avg"
+    for layer, gram in expected.style_targets(read_style(painting, 72)).items():
+        assert (targets[layer].cpu() - gram).norm() < 0.02 * gram.norm()
+    compare(files / "model.onnx", [files / "one.png"], PHOTOS / "sunset.jpg", iterations=1)
+    assert (seen[1][1]["relu1_2"] - targets["relu1_2"]).norm() > 0.1 * targets["relu1_2"].norm()
+
+
+def test_a_model_that_does_not_say_gets_balanced_default_weights(files, tiny_model, capfd):
+    (row,) = compare(tiny_model, [files / "one.png"], PHOTOS / "brushes.jpg", iterations=1)
+    assert "default layers" in capfd.readouterr().err
+    assert 0.1 < row.trace[0].style < 10
+
+
+def test_photos_are_scaled_down(files):
+    (row,) = compare(files / "model.onnx", [files / "one.png"], size=48, iterations=1)
+    assert max(row.photo.shape) == 48 and row.network.shape == row.photo.shape
+
+
+def test_ctrl_c_shows_the_photos_that_are_done(files, photo, monkeypatch, capfd):
+    real = compare_module.compare_photos
+
+    def interrupted(stylize, photos, *rest):
+        if np.array_equal(photos[0], photo):
+            return real(stylize, photos, *rest)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(compare_module, "compare_photos", interrupted)
+    photos = [files / "one.png", files / "two.png"]
+    assert len(compare(files / "model.onnx", photos, iterations=1, output=files / "sheet.png")) == 1
+    said = capfd.readouterr()
+    assert "one.png" in said.out and "two.png" not in said.out and "1 of 2" in said.err
+    assert holds(np.asarray(Image.open(files / "sheet.png")), photo)
+    with pytest.raises(KeyboardInterrupt):
+        compare(files / "model.onnx", photos[1:], iterations=1, output=files / "none.png")
+    assert not (files / "none.png").exists()
+
+
+@pytest.mark.parametrize("arguments, sentence", [
+    (["nowhere.png", "-m", "model.onnx"], "nowhere.png does not exist"),
+    (["one.png", "-m", "nowhere.onnx"], "nowhere"),
+    (["one.png", "-m", "one.png"], "not an ONNX file"),
+    (["one.png", "-m", "model.onnx", "-o", "sheet.txt"], "ending of a picture"),
+    (["one.png", "-m", "model.onnx", "--iterations", "0"], "above 0"),
+    (["one.png", "-m", "model.onnx", "--style", "nowhere.png"], "give it with --style"),
+    (["one.png", "-m", "silent.onnx"], "give it with --style"),
+])
+def test_bad_input_is_one_sentence_and_writes_nothing(arguments, sentence, files, monkeypatch):
+    make_model(files / "silent.onnx")
+    monkeypatch.chdir(files)
+    before = sorted(files.rglob("*"))
+    result = run(*arguments)
+    assert isinstance(result.exception, AllaprimaError) and sentence in str(result.exception)
+    assert "\n" not in str(result.exception) and sorted(files.rglob("*")) == before
