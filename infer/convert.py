@@ -58,7 +58,7 @@ def _plan(sources, output, style, into_folder):
             if root.is_file():
                 raise AllaprimaError(f"{root} is a file, and {source} is a folder: give a folder for the output.")
             files = [path for path in sorted(source.rglob("*")) if path.is_file() and not _hidden(path, source)
-                     and root.resolve() not in path.resolve().parents]
+                     and (root.resolve() == source.resolve() or root.resolve() not in path.resolve().parents)]
             media = [path for path in files if is_picture(path) or _is_video(path)]
             others += len(files) - len(media)
             if not media and len(sources) == 1:

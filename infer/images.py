@@ -3,6 +3,7 @@
 import io
 import os
 import warnings
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from allaprima.errors import AllaprimaError, explain_os_error
-from allaprima.files import atomic
+from allaprima.files import write_atomically
 
 ORIENTATION = 0x0112  # the EXIF tag
 ANIMATIONS = {"GIF", "WEBP", "PNG", "AVIF"}  # more than one image in another kind of file is previews, layers or pages
@@ -18,7 +19,7 @@ WITH_ALPHA = {"PNG", "WEBP", "TIFF", "AVIF", "GIF", "TGA", "ICO", "JPEG2000", "Q
 LONGEST_SIDE = {"WEBP": 16383, "JPEG": 65535, "GIF": 65535, "AVIF": 65535}
 PICTURES = ".jpg .png .webp .tif .avif .gif .bmp"  # offered to who asks for another
 QUALITY = {  # what save() is told; the rest is Pillow's own
-    "JPEG": {"quality": 95, "subsampling": "4:4:4", "optimize": True}, "WEBP": {"quality": 95, "method": 4},
+    "JPEG": {"quality": 95, "subsampling": "4:4:4"}, "WEBP": {"quality": 95, "method": 4},
     "AVIF": {"quality": 90}, "TIFF": {"compression": "tiff_lzw"}, "GIF": {"disposal": 2},
 }
 
@@ -59,8 +60,7 @@ def read_picture(path, animated=True) -> Picture:
     than the memory that is free.
     """
     path = Path(path)
-    image = _open(path)
-    with image:
+    with _no_pixel_limit(), _open(path) as image:
         try:
             first_of = getattr(image, "n_frames", 1) if image.format in ANIMATIONS else 1
             count = first_of if animated else 1
@@ -107,44 +107,44 @@ def write_picture(path, picture: Picture) -> None:
         settings |= {"save_all": True, "append_images": rest, "duration": durations}
     elif "disposal" in settings:
         del settings["disposal"]
-    with atomic(path) as part:
-        try:
-            # Pillow writes through the file descriptor where there is one, and forgets why that failed.
-            with io.BufferedWriter(_NoDescriptor(part, "w")) as file:
-                _image(*picture.frames[0][:2], format).save(file, format, **settings)
-        except OSError as error:
-            if error.errno is not None:
-                raise  # the disk's refusal, which atomic() puts into words
-            raise AllaprimaError(f"{path} can't be written as {format}: {error}. Write a .png.") from error
-        except Exception as error:  # each of Pillow's encoders has its own
-            raise AllaprimaError(f"{path} can't be written as {format}: {error}. Write a .png.") from error
+    # Encoded in memory: of a full disk, Pillow's encoders tell no reason, and the one of JPEG 2000 never comes back.
+    encoded = io.BytesIO()
+    try:
+        _image(*picture.frames[0][:2], format).save(encoded, format, **settings)
+    except MemoryError as error:
+        raise _too_large(path, (width, height)) from error
+    except Exception as error:  # each of them has its own
+        raise AllaprimaError(f"{path} can't be written as {format}: {error}. Write a .png.") from error
+    write_atomically(path, encoded.getbuffer())
 
 
-class _NoDescriptor(io.FileIO):
-    def fileno(self):
-        raise io.UnsupportedOperation("fileno")
+@contextmanager
+def _no_pixel_limit():
+    """Pillow's limit is 179 megapixels; the limit here is the memory that is free, see _check_memory."""
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they are about broken metadata
+            yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
 
 
 def _open(path):
     if path.is_dir():
         raise AllaprimaError(f"{path} is a folder. Give a picture inside it.")
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # the limit here is the memory, asked in _check_memory
     try:
         if path.stat().st_size == 0:
             raise AllaprimaError(f"{path} is empty. Copy or save it again.")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about broken metadata, which is not needed
-            return Image.open(path)
+        return Image.open(path)
     except UnidentifiedImageError as error:
         raise AllaprimaError(f"{path} is not a picture that can be read. Use one of {PICTURES}") from error
     except OSError as error:
         if error.errno is None:
             raise _damaged(path, error) from error
         raise explain_os_error(error, path) from error
-    except (SyntaxError, ValueError, TypeError, ArithmeticError, LookupError) as error:
+    except Exception as error:  # as above
         raise _damaged(path, error) from error
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
 
 
 def _upright_rgb(image):

@@ -126,7 +126,7 @@ def test_mosaics_are_pieces_of_the_picture_from_everywhere(large):
     position = np.zeros((3000, 4000, 3), np.uint8)
     position[..., 0], position[..., 1] = np.arange(3000)[:, None] * 256 // 3000, np.arange(4000) * 256 // 4000
     seen = np.zeros((16, 16), int)
-    for picture in tiles.mosaics(position, pixels=700_000):
+    for picture in tiles.mosaics(position, side=64, pixels=700_000):
         assert 500_000 < picture.shape[0] * picture.shape[1] <= 700_000
         np.add.at(seen, (picture[..., 0] // 16, picture[..., 1] // 16), 1)
     assert seen.min() > 0
