@@ -260,20 +260,24 @@ class Recorder:
                 shot = self._waiting.get()
 
 
+_NO_WINDOWS = ("This OpenCV can't open windows: install opencv-python in the place of opencv-python-headless, "
+               "or add --no-display.")
+
+
 class Window:
-    """A window of OpenCV's. Raises AllaprimaError where none can be opened."""
+    """A window of OpenCV's, opened with the first picture. Raises AllaprimaError where none can be opened."""
 
     def __init__(self, title="allaprima"):
         _check_display()
         self._title, self._size = title, None
-        try:
-            cv2.namedWindow(title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
-        except cv2.error as error:
-            raise AllaprimaError("This OpenCV can't open windows: install opencv-python in the place of "
-                                 "opencv-python-headless, or add --no-display.") from error
 
     def show(self, bgr):
         size = bgr.shape[1::-1]
+        if self._size is None:
+            try:
+                cv2.namedWindow(self._title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
+            except cv2.error as error:
+                raise AllaprimaError(_NO_WINDOWS) from error
         if size != self._size:
             cv2.resizeWindow(self._title, *size)
             self._size = size
@@ -303,8 +307,11 @@ def _check_display():
     if not os.environ.get("DISPLAY"):
         raise AllaprimaError(f"There is no screen to open a window on (DISPLAY is not set). {advice}")
     trial = [sys.executable, "-c", "import os, cv2; cv2.namedWindow('trial'); os._exit(0)"]
-    if subprocess.run(trial, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode < 0:
+    ended = subprocess.run(trial, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode
+    if ended < 0:
         raise AllaprimaError(f"No window can be opened on the screen {os.environ['DISPLAY']}. {advice}")
+    if ended > 0:
+        raise AllaprimaError(_NO_WINDOWS)
 
 
 def parse_size(text) -> tuple[int, int]:

@@ -1,6 +1,5 @@
 """Live: real clips, cameras that come and go, and a real window where there is an X server to be had."""
 
-import ctypes
 import os
 import shutil
 import signal
@@ -344,19 +343,26 @@ print("ended")
 
 @pytest.fixture
 def screen():
-    """The name of an X server's display that nobody else uses."""
-    missing = [tool for tool in ("Xvfb", "xdotool") if not shutil.which(tool)]
+    """The name of an X server's display that nobody else uses.
+
+    With a window manager, as every desktop has one: without, Qt 5 on a busy machine misses now and then that its window
+    was mapped, and never paints it.
+    """
+    missing = [tool for tool in ("Xvfb", "xdotool", "openbox") if not shutil.which(tool)]
     if missing:
-        pytest.skip(f"{' and '.join(missing)} not found: install xvfb and xdotool to test the real window")
+        pytest.skip(f"{', '.join(missing)} not found: install xvfb, xdotool and openbox to test the real window")
     ours, theirs = os.pipe()
-    server = subprocess.Popen(["Xvfb", "-displayfd", str(theirs), "-screen", "0", "800x600x24", "-nolisten", "tcp", "-noreset"],
-                              pass_fds=[theirs], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    server = subprocess.Popen(["Xvfb", "-displayfd", str(theirs), "-screen", "0", "800x600x24", "-nolisten", "tcp",
+                               "-noreset"], pass_fds=[theirs], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     os.close(theirs)
     with os.fdopen(ours) as pipe:
         name = f":{pipe.readline().strip()}"
+    manager = subprocess.Popen(["openbox"], env={**os.environ, "DISPLAY": name},
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     yield name
-    server.terminate()
-    server.wait(timeout=10)
+    for process in (manager, server):
+        process.terminate()
+        process.wait(timeout=10)
 
 
 def eventually(condition, seconds=30):
@@ -375,24 +381,7 @@ def grab(screen):
         return next(grabbed.decode(video=0)).to_ndarray(format="rgb24")
 
 
-def click_on_the_cross(screen, window):
-    """Send what a window manager sends when the cross is clicked: WM_DELETE_WINDOW (ICCCM 4.2.8.1)."""
-    x11 = ctypes.CDLL("libX11.so.6")
-    x11.XOpenDisplay.restype = ctypes.c_void_p
-    connection = ctypes.c_void_p(x11.XOpenDisplay(screen.encode()))
-
-    class ClientMessage(ctypes.Structure):
-        _fields_ = [("type", ctypes.c_int), ("serial", ctypes.c_ulong), ("sent", ctypes.c_int),
-                    ("display", ctypes.c_void_p), ("window", ctypes.c_ulong), ("message", ctypes.c_ulong),
-                    ("format", ctypes.c_int), ("data", ctypes.c_long * 5), ("room", ctypes.c_long * 16)]
-
-    protocols, delete = (x11.XInternAtom(connection, name, 0) for name in (b"WM_PROTOCOLS", b"WM_DELETE_WINDOW"))
-    message = ClientMessage(33, 0, 1, connection, window, protocols, 32, (delete, 0))
-    x11.XSendEvent(connection, ctypes.c_ulong(window), 0, ctypes.c_long(0), ctypes.byref(message))
-    x11.XCloseDisplay(connection)
-
-
-@pytest.mark.parametrize("ending", ["q", "Escape", "close"])
+@pytest.mark.parametrize("ending", ["q", "Escape", "alt+F4"])  # the last: the window manager closes it
 def test_a_real_window(tmp_path, tiny_model, screen, ending):
     environment = {**os.environ, "DISPLAY": screen}
     source = clips.write_clip(tmp_path / "in.mp4", clips.panned(50, 320, 240))
@@ -406,7 +395,7 @@ def test_a_real_window(tmp_path, tiny_model, screen, ending):
 
     try:
         number = eventually(lambda: xdotool("search", "--name", "^allaprima$").split("\n")[-1])
-        eventually(lambda: grab(screen)[:240, :320].std() > 10)  # there is a picture in it
+        eventually(lambda: grab(screen).std() > 10)  # there is a picture in it
         xdotool("windowfocus", "--sync", number)
         if ending == "q":
             eventually(lambda: "320x240" in xdotool("getwindowgeometry", number))
@@ -418,10 +407,7 @@ def test_a_real_window(tmp_path, tiny_model, screen, ending):
             eventually(lambda: list(snaps.glob("allaprima-*.mp4")))
             xdotool("key", "o")
             eventually(lambda: "640x240" in xdotool("getwindowgeometry", number))
-        if ending == "close":
-            click_on_the_cross(screen, int(number))
-        else:
-            xdotool("key", ending)
+        xdotool("key", ending)
         out, told = process.communicate(timeout=30)
     finally:
         process.kill()

@@ -1,0 +1,76 @@
+"""End-to-end video speed: decode, stylize, encode, in frames per second, for a model against another in the same run.
+
+    python benchmarks/video_speed.py live.onnx --against johnson.onnx
+
+The clip pans over a bundled photo (H.264, 25 frames/s, with a tone), at 640x480 and 1280x720. The two models take turns,
+and each figure is the best of the rounds: what else runs on the machine can only make one slower.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import onnxruntime
+from rich.table import Table
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+
+import clips  # noqa: E402
+
+from allaprima.infer.stylizer import Stylizer  # noqa: E402
+from allaprima.infer.video import stylize_video  # noqa: E402
+from allaprima.progress import console  # noqa: E402
+
+SIZES = [(640, 480), (1280, 720)]
+
+
+def frames_per_second(stylizer, source, frames, folder):
+    began = time.perf_counter()
+    stylize_video(source, folder / "out.mp4", stylizer)
+    return frames / (time.perf_counter() - began)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", help="model file")
+    parser.add_argument("--against", help="model file to compare with")
+    parser.add_argument("--seconds", type=float, default=6, help="length of the clip for the model (default 6)")
+    parser.add_argument("--rounds", type=int, default=2, help="turns for each model (default 2)")
+    parser.add_argument("--threads", type=int, help="threads of ONNX Runtime (default: one per physical core)")
+    options = parser.parse_args()
+
+    def same(rgb, strength):
+        return rgb
+
+    # The slow model gets a shorter clip: its rate settles within a few frames.
+    frames = round(options.seconds * 25)
+    runs = [("no network", same, frames), (options.model, Stylizer(options.model, threads=options.threads), frames)]
+    if options.against:
+        runs.append((options.against, Stylizer(options.against, threads=options.threads), max(10, frames // 10)))
+
+    table = Table(title=f"Decode, stylize, encode: {os.cpu_count()} CPUs, ONNX Runtime {onnxruntime.__version__}")
+    for heading in ["size", *(Path(name).stem for name, _, _ in runs)]:
+        table.add_column(heading, justify="right")
+    if options.against:
+        table.add_column("ratio", justify="right")
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        for width, height in SIZES:
+            best = [0.0] * len(runs)
+            for _ in range(options.rounds):
+                for k, (_, stylizer, count) in enumerate(runs):
+                    source = folder / f"{width}-{count}.mp4"
+                    if not source.exists():
+                        clips.write_clip(source, clips.panned(count, width, height), sound=[("aac", 48000, "stereo")])
+                    best[k] = max(best[k], frames_per_second(stylizer, source, count, folder))
+            ratio = [f"{best[1] / best[2]:.1f}"] if options.against else []
+            table.add_row(f"{width}x{height}", *(f"{rate:.1f} fps" for rate in best), *ratio)
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()
