@@ -1,4 +1,4 @@
-"""A trained network against the optimizer, by the same J: how many iterations is one pass worth, and how much faster."""
+"""A trained network against the optimizer, by one J: how many iterations is a pass worth, and how much faster."""
 
 import json
 import time
@@ -11,6 +11,7 @@ from statistics import median
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -29,8 +30,8 @@ class Comparison:
     """One photo: what the network made of it in one pass, and the optimizer in `iterations`.
 
     Pictures are uint8 [H, W, 3]. Costs are dicts of J, content (per element), content_as_written, style and tv.
-    equivalent_iteration: the first iteration of L-BFGS, from the photo, whose J is at or below the network's; 0 when the
-    photo itself is as good; None when none of them is, and then `at_equivalent` is the last picture.
+    equivalent_iteration: the first iteration of L-BFGS, from the photo, whose J is at or below the network's; 0 when
+    the photo itself is as good; None when none of them is, and then `at_equivalent` is the last picture.
     equivalent_evaluations: of J and its gradient up to there. Seconds: of one pass; of all iterations; of those up to
     the equivalent one (of all, when there is none).
     """
@@ -83,7 +84,7 @@ def _compare_photo(stylize, photo, loss, style_targets, iterations, progress):
         costs = loss(to_tensor(painted).to(device), content_targets, style_targets)
     network_costs = {name: getattr(costs, name).item() for name in COSTS}
     trace, equivalent = [], None
-    next(descend(loss, start, content_targets, style_targets, Descent()))  # warms up the gradient, as `_time` the network
+    next(descend(loss, start, content_targets, style_targets, Descent()))  # warm-up, as the network has in `_time`
     for step, pixels in descend(loss, start, content_targets, style_targets, Descent(iterations=iterations)):
         trace.append(step)
         if equivalent is None and step.J <= network_costs["J"]:
@@ -150,7 +151,7 @@ def compare(model, photos, style=None, *, size=384, iterations=200, output=None,
 
 
 def _training_loss(metadata, style, loss_weights):
-    """(J, Gram matrices of the painting) that the model was trained with; J with default weights where it doesn't say."""
+    """J and the painting's Gram matrices, as in the model's training; J with default weights where it doesn't say."""
     try:
         settings = json.loads(metadata.get("settings") or "{}")
     except ValueError as error:
@@ -158,7 +159,8 @@ def _training_loss(metadata, style, loss_weights):
     style = style or settings.get("style_path")
     if not style or not Path(style).is_file():
         raise AllaprimaError("The painting that the model was trained on is needed: give it with --style.")
-    network = default_network(settings.get("loss_network", "vgg16_oxford"), settings.get("pooling", "max"), loss_weights)
+    name, pooling = settings.get("loss_network", "vgg16_oxford"), settings.get("pooling", "max")
+    network = default_network(name, pooling, loss_weights)
     painting = read_style(style, settings.get("style_size", 512)).to(network.mean.device)
     if "objective" in settings:
         objective = Objective(**settings["objective"])
@@ -171,7 +173,8 @@ def _training_loss(metadata, style, loss_weights):
 
 def print_table(names, rows: list[Comparison]) -> None:
     """For each photo the costs and seconds of the network and of the optimizer, and what one pass is worth."""
-    table = Table("photo", "by")
+    table = Table("photo", box=box.SIMPLE_HEAD)
+    table.add_column("by", no_wrap=True)
     for head in ("J", "content", "as written", "style", "seconds"):
         table.add_column(head, justify="right")
     for name, row in zip(names, rows):
@@ -183,7 +186,7 @@ def print_table(names, rows: list[Comparison]) -> None:
     stdout = Console(highlight=False)
     stdout.print(table)
     for name, row in zip(names, rows):
-        stdout.print(f"{name}: one pass is worth {_worth(row)}.")
+        stdout.print(f"{name}: one pass is worth {_worth(row)}.", soft_wrap=True)
 
 
 def _lines(row):
@@ -191,8 +194,8 @@ def _lines(row):
     lines = [("network", row.network_costs, row.network_seconds)]
     if row.equivalent_iteration is not None:
         at = row.trace[row.equivalent_iteration]
-        lines.append((f"optimizer, {at.iteration}", asdict(at), at.seconds))
-    lines.append((f"optimizer, {row.trace[-1].iteration}", row.finished_costs, row.optimizer_seconds))
+        lines.append((f"optimizer {at.iteration}", asdict(at), at.seconds))
+    lines.append((f"optimizer {row.trace[-1].iteration}", row.finished_costs, row.optimizer_seconds))
     return lines
 
 
@@ -206,7 +209,7 @@ def _worth(row):
 
 
 def contact_sheet(names, rows: list[Comparison]) -> np.ndarray:
-    """A picture, uint8 [H, W, 3]: for each photo a row of photo, network, optimizer as good as it, optimizer finished."""
+    """uint8 [H, W, 3]: for each photo a row of photo, network, optimizer as good as it, optimizer finished."""
     side, gap, line = max(max(row.photo.shape[:2]) for row in rows), 12, 40
     heights = [row.photo.shape[0] + line + gap for row in rows]
     sheet = Image.new("RGB", (4 * (side + gap) + gap, sum(heights) + gap), "white")
@@ -214,13 +217,13 @@ def contact_sheet(names, rows: list[Comparison]) -> np.ndarray:
     top = gap
     for name, row, height in zip(names, rows, heights):
         if row.equivalent_iteration is None:
-            equivalent = f"optimizer, not reached in {row.iterations}"
+            equivalent, J = f"optimizer, not as good in {row.iterations}", row.finished_costs["J"]
         else:
-            equivalent = f"optimizer, iteration {row.equivalent_iteration}"
+            equivalent, J = f"optimizer, iteration {row.equivalent_iteration}", row.trace[row.equivalent_iteration].J
         cells = [
             (row.photo, name, ""),
             (row.network, "network", f"J {row.network_costs['J']:.4g}   {row.network_seconds:.2g} s"),
-            (row.at_equivalent, equivalent, f"{row.equivalent_seconds:.3g} s"),
+            (row.at_equivalent, equivalent, f"J {J:.4g}   {row.equivalent_seconds:.3g} s"),
             (row.finished, f"optimizer, iteration {row.trace[-1].iteration}",
              f"J {row.finished_costs['J']:.4g}   {row.optimizer_seconds:.3g} s"),
         ]

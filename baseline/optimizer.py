@@ -225,7 +225,7 @@ def _coarse_to_fine(loss, target, paintings, shares, descent, init, scales, seed
     for scale in reversed(range(scales)):
         size = [side // 2**scale for side in target.shape[-2:]]
         if scale and min(size) < LEAST_SIDE:
-            raise AllaprimaError(f"{scales} scales begin at {size[1]}x{size[0]}, too small to show anything: give fewer.")
+            raise AllaprimaError(f"{scales} scales begin at {size[1]}x{size[0]} pixels, too small: give fewer.")
         at = _resize(target, size)
         styles = [_long_side(painting, max(painting.shape[-2:]) // 2**scale) for painting in paintings]
         start = _start(init, at, styles[0], seed) if pixels is None else _resize(pixels, size)
@@ -267,7 +267,7 @@ def _balanced(network, paintings, shares, objective):
 def _without_idle_layers(objective):
     """A weight of 0 means that layers of that kind are not computed."""
     if not (objective.alpha or objective.beta or objective.tv):
-        raise AllaprimaError("alpha, beta and tv are all 0, so there is nothing to minimise: give one of them a weight.")
+        raise AllaprimaError("alpha, beta and tv are all 0, and there is nothing to minimise: give one a weight.")
     return replace(objective, content=objective.content if objective.alpha else {},
                    style=objective.style if objective.beta else {})
 

@@ -169,7 +169,7 @@ def test_the_command_prints_a_table_and_writes_the_picture(files, photo):
     result = run(files / "one.png", files / "two.png", "-m", files / "model.onnx", "-o", files / "sheet.png",
                  "--iterations", 3)
     assert result.exit_code == 0, result.output
-    for word in ("one.png", "two.png", "network", "optimizer, 3", "as written", "seconds", "one pass is worth"):
+    for word in ("one.png", "two.png", "network", "optimizer 3", "as written", "seconds", "one pass is worth"):
         assert word in result.output
     sheet = np.asarray(Image.open(files / "sheet.png"))
     assert holds(sheet, photo) and holds(sheet, photo[:, ::-1])
