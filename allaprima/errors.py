@@ -20,6 +20,7 @@ def explain_os_error(error: OSError, path) -> AllaprimaError:
         errno.EROFS: f"{path} is on a read-only disk. Choose another folder.",
         errno.ENOENT: f"{path} does not exist. Check the spelling of the path.",
         errno.ENOTDIR: f"A part of {path} is a file and not a folder. Choose another path.",
+        errno.EEXIST: f"A part of {path} is a file and not a folder. Choose another path.",
         errno.EISDIR: f"{path} is a folder. Give a file name inside it.",
     }
     return AllaprimaError(reasons.get(error.errno, f"{path} can't be used: {error.strerror or error}."))

@@ -146,7 +146,7 @@ def test_ctrl_c_saves_and_resume_finishes(tmp_path):
     assert process.returncode == 130 and "--resume" in said and not output.exists()
     done = len(weights(training.checkpoint_of(output))["history"])
     assert done > 0
-    subprocess.run([*command[:6], "--resume", "--steps", str(done + 1), "--no-report"], check=True, timeout=120)
+    subprocess.run([*command[:7], "--resume", "--steps", str(done + 1), "--no-report"], check=True, timeout=120)
     assert output.exists()
 
 
@@ -225,7 +225,7 @@ def test_config_file_and_options_change_a_preset(tmp_path):
 
 
 @pytest.mark.parametrize("text, words", [
-    ("step = 3", "no setting 'step'"), ("steps = 'many'", "like 600"), ("steps = ", "TOML"), ("steps = 0", "above 0"),
+    ("step = 3", "no setting 'step'"), ("steps = 'many'", "like 2400"), ("steps = ", "TOML"), ("steps = 0", "above 0"),
     ("[style_layers]\nrelu9_9 = 1", None),
 ])
 def test_bad_config_is_one_sentence(tmp_path, monkeypatch, capsys, text, words):

@@ -17,11 +17,11 @@ class Settings:
     """
 
     architecture: str = "live"
-    steps: int = 600
-    batch: int = 4
+    steps: int = 2400
+    batch: int = 1
     size: int = 256
     style_size: int = 512
-    learning_rate: float = 4e-3
+    learning_rate: float = 2e-3
     warmup: int = 30
     alpha: float = 1.0
     beta: float = 10.0
@@ -53,8 +53,8 @@ class Settings:
 # How long each takes is printed before training starts; docs/training.md has what was measured.
 PRESETS = {
     "quick": {},
-    "balanced": {"steps": 3000, "batch": 8},
-    "best": {"architecture": "johnson", "steps": 12000, "batch": 8},
+    "balanced": {"steps": 4000, "batch": 4},
+    "best": {"architecture": "johnson", "steps": 20000, "batch": 4},
 }
 
 
