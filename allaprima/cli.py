@@ -13,7 +13,10 @@ from allaprima.progress import console
 from allaprima.train import commands as train
 
 app = typer.Typer(
-    name="allaprima", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    name="allaprima",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
     help="One painting in, one fast style network out, running live on any webcam.",
 )
 

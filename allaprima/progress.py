@@ -19,6 +19,11 @@ class RateColumn(ProgressColumn):
 def progress_bar() -> Progress:
     """A rich Progress; give each task `unit="frames"` or the like, and a `note` to show behind the time left."""
     return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), RateColumn(),
-        TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=console,
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        RateColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=console,
     )

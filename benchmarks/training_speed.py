@@ -85,7 +85,9 @@ def main():
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
 
-    steps = {"plain float32 loop, johnson": plain_loop(arguments.style, arguments.size, arguments.batch, device).__next__}
+    steps = {
+        "plain float32 loop, johnson": plain_loop(arguments.style, arguments.size, arguments.batch, device).__next__
+    }
     for architecture in ("johnson", "live"):
         settings = Settings(architecture=architecture, size=arguments.size, batch=arguments.batch)
         steps[f"allaprima, {architecture}"] = Trainer(arguments.style, settings, device).step
@@ -97,7 +99,9 @@ def main():
                 times[name].append(seconds)
     plain = statistics.median(next(iter(times.values())))
     where = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
-    print(f"torch {torch.__version__}, {where}, {arguments.batch} photos of {arguments.size} px, median of {arguments.rounds}")
+    print(
+        f"torch {torch.__version__}, {where}, {arguments.batch} photos of {arguments.size} px, median of {arguments.rounds}"
+    )
     print(f"{'':30} {'photos/s':>9} {'ratio':>7}")
     for name, seconds in times.items():
         median = statistics.median(seconds)

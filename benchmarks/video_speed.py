@@ -2,8 +2,8 @@
 
     python benchmarks/video_speed.py live.onnx --against johnson.onnx
 
-The clip pans over a bundled photo (H.264, 25 frames/s, with a tone), at 640x480 and 1280x720. The two models take turns,
-and each figure is the best of the rounds: what else runs on the machine can only make one slower.
+The clip pans over a bundled photo (H.264, 25 frames/s, with a tone), at 640x480 and 1280x720. The two models take
+turns, and each figure is the best of the rounds: what else runs on the machine can only make one slower.
 """
 
 import argparse

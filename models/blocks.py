@@ -57,8 +57,9 @@ class Conv(nn.Module):
 
     def __init__(self, inputs, outputs, kernel=3, stride=1, groups=1, norm=False, act=True, pad="zero"):
         super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, groups=groups, bias=not norm,
-                              padding=kernel // 2 if pad == "zero" else 0)
+        self.conv = nn.Conv2d(
+            inputs, outputs, kernel, stride, groups=groups, bias=not norm, padding=kernel // 2 if pad == "zero" else 0
+        )
         self.norm = nn.InstanceNorm2d(outputs, affine=True) if norm else None
         self.act, self.reflect = act, kernel // 2 if pad == "reflect" else 0
 
@@ -74,17 +75,26 @@ class Conv(nn.Module):
         if self.reflect:
             r = self.reflect
             x = graph.add("Pad", x, graph.ints(0, 0, r, r, 0, 0, r, r), mode="reflect")
-        x = conv_onnx(graph, x, self.conv.weight, self.conv.bias, self.conv.padding[0], self.conv.stride[0], self.conv.groups)
+        x = conv_onnx(
+            graph, x, self.conv.weight, self.conv.bias, self.conv.padding[0], self.conv.stride[0], self.conv.groups
+        )
         if self.norm:
-            x = graph.add("InstanceNormalization", x, graph.constant(self.norm.weight), graph.constant(self.norm.bias),
-                          epsilon=self.norm.eps)
+            x = graph.add(
+                "InstanceNormalization",
+                x,
+                graph.constant(self.norm.weight),
+                graph.constant(self.norm.bias),
+                epsilon=self.norm.eps,
+            )
         return graph.add("Relu", x) if self.act else x
 
 
 def conv_onnx(graph: Graph, x: str, weight, bias=None, pad=0, stride=1, groups=1) -> str:
     """A Conv node of a square kernel."""
     inputs = [x, graph.constant(weight)] + ([] if bias is None else [graph.constant(bias)])
-    return graph.add("Conv", *inputs, kernel_shape=list(weight.shape[2:]), pads=[pad] * 4, strides=[stride] * 2, group=groups)
+    return graph.add(
+        "Conv", *inputs, kernel_shape=list(weight.shape[2:]), pads=[pad] * 4, strides=[stride] * 2, group=groups
+    )
 
 
 class Upsample(nn.Module):
@@ -102,7 +112,9 @@ class Upsample(nn.Module):
         scales = graph.constant([1, 1, 2, 2])
         if self.mode == "bilinear":
             return graph.add("Resize", x, "", scales, mode="linear", coordinate_transformation_mode="half_pixel")
-        return graph.add("Resize", x, "", scales, mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor")
+        return graph.add(
+            "Resize", x, "", scales, mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor"
+        )
 
 
 class Residual(nn.Module):

@@ -29,7 +29,9 @@ def build_graph(network: Transformer) -> onnx.ModelProto:
     """The ONNX model of a network, without metadata."""
     graph = Graph()
     photo, height, width = _padded_photo(graph, "image", network)
-    pixels = network.body_onnx(graph, graph.add("Div", graph.add("Sub", photo, graph.constant(127.5)), graph.constant(255.0)))
+    pixels = network.body_onnx(
+        graph, graph.add("Div", graph.add("Sub", photo, graph.constant(127.5)), graph.constant(255.0))
+    )
     pixels = graph.add("Add", graph.add("Mul", pixels, graph.constant(255.0)), graph.constant(127.5))
     pixels = graph.add("Add", photo, graph.add("Mul", graph.add("Sub", pixels, photo), "strength"))
     pixels = graph.add("Round", graph.add("Clip", pixels, graph.constant(0.0), graph.constant(255.0)))
@@ -41,9 +43,12 @@ def build_graph(network: Transformer) -> onnx.ModelProto:
     shape = ["N", "H", "W", 3]
     strength = onnx.numpy_helper.from_array(np.array(1.0, np.float32), "strength")
     body = helper.make_graph(
-        graph.nodes, "allaprima",
-        [helper.make_tensor_value_info("image", TensorProto.UINT8, shape),
-         helper.make_tensor_value_info("strength", TensorProto.FLOAT, [])],
+        graph.nodes,
+        "allaprima",
+        [
+            helper.make_tensor_value_info("image", TensorProto.UINT8, shape),
+            helper.make_tensor_value_info("strength", TensorProto.FLOAT, []),
+        ],
         [helper.make_tensor_value_info("stylized", TensorProto.UINT8, shape)],
         [*graph.constants, strength],  # an input that is also a constant is optional, with that default
     )
@@ -94,8 +99,10 @@ def verify(model: bytes, network: Transformer):
         got = session.run(["stylized"], {"image": image.numpy(), "strength": np.asarray(strength, np.float32)})[0]
         close = np.mean(np.abs(got - wanted) <= 1) if got.shape == wanted.shape else 0.0
         if close < 0.999:
-            raise AllaprimaError(f"The exported model differs from the network at {w}x{h} ({close:.2%} of values agree); "
-                                 "nothing was written. Please report this with your versions of torch and onnxruntime.")
+            raise AllaprimaError(
+                f"The exported model differs from the network at {w}x{h} ({close:.2%} of values agree); "
+                "nothing was written. Please report this with your versions of torch and onnxruntime."
+            )
 
 
 def export(network: Transformer, path, metadata: dict):

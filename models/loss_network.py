@@ -4,6 +4,7 @@ Simonyan and Zisserman, *Very Deep Convolutional Networks for Large-Scale Image 
 """
 
 from pathlib import Path
+from pickle import UnpicklingError
 from urllib.error import URLError
 
 import torch
@@ -17,6 +18,8 @@ from allaprima.errors import AllaprimaError
 OXFORD_WEIGHTS = Path(__file__).parent / "weights" / "vgg16_oxford.safetensors"
 # For each network: convolutions in each of its five blocks.
 CONVS = {"vgg16_oxford": (2, 2, 3, 3, 3), "vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
+# What reading a file that is no state dict, or that of another network, may raise.
+UNREADABLE = (OSError, SafetensorError, RuntimeError, KeyError, EOFError, ValueError, AttributeError, UnpicklingError)
 CHANNELS = (64, 128, 256, 512, 512)
 
 
@@ -33,7 +36,7 @@ def layer_names(name: str = "vgg16_oxford") -> list[str]:
 class LossNetwork(nn.Module):
     """VGG-16 or VGG-19, frozen, with a named tap behind every layer.
 
-    name: `vgg16_oxford` (bundled), `vgg16` or `vgg19` (torchvision's weights, from its cache, the network, or `weights`).
+    name: `vgg16_oxford` (bundled), `vgg16` or `vgg19` (torchvision's, from its cache, a download, or `weights`).
     pooling: `max`, as trained, or `avg`, which Gatys et al. (2016) found to give slightly smoother pictures.
     weights: a local file instead of the default: safetensors for `vgg16_oxford`, torchvision's .pth for the others.
     dtype: what activations are computed in. torch.bfloat16 halves the time on CPUs and GPUs that have it.
@@ -74,9 +77,10 @@ class LossNetwork(nn.Module):
             else:
                 state = _rename_torchvision(_torchvision_state(self.name, weights), self.convs)
             self.convs.load_state_dict({key: value.float() for key, value in state.items()})
-        except (OSError, SafetensorError, RuntimeError, KeyError, EOFError) as error:
-            where = weights or OXFORD_WEIGHTS
-            raise AllaprimaError(f"The weights {where} can't be read as {self.name}: give a file of that network.") from error
+        except UNREADABLE as error:
+            raise AllaprimaError(
+                f"The weights {weights or OXFORD_WEIGHTS} can't be read as {self.name}: give a file of that network."
+            ) from error
 
     def forward(self, images: torch.Tensor, layers) -> dict[str, torch.Tensor]:
         """Activations [N, C, h, w] at each of `layers`, in the network's dtype; stops at the deepest of them.
@@ -113,8 +117,10 @@ class LossNetwork(nn.Module):
         deepest = max(self.names.index(layer) for layer in layers)
         least = 2 ** sum(name.startswith("pool") for name in self.names[: deepest + 1])
         if min(size) < least:
-            raise AllaprimaError(f"A picture of {size[1]}x{size[0]} is too small for {self.names[deepest]}: "
-                                 f"give one of at least {least}x{least} pixels.")
+            raise AllaprimaError(
+                f"A picture of {size[1]}x{size[0]} is too small for {self.names[deepest]}: "
+                f"give one of at least {least}x{least} pixels."
+            )
 
 
 def _torchvision_state(name, weights):
@@ -128,12 +134,17 @@ def _torchvision_state(name, weights):
         return source.get_state_dict(progress=True)
     except (URLError, OSError) as error:
         file = Path(torch.hub.get_dir()) / "checkpoints" / source.url.rsplit("/", 1)[-1]
-        raise AllaprimaError(f"The weights of {name} are not on this machine and can't be downloaded: put torchvision's "
-                             f"{file.name} into {file.parent}, or name it with --loss-weights.") from error
+        raise AllaprimaError(
+            f"The weights of {name} are not on this machine and can't be downloaded: put torchvision's "
+            f"{file.name} into {file.parent}, or name it with --loss-weights."
+        ) from error
 
 
 def _rename_torchvision(state, convs):
     """torchvision numbers its layers (features.0, features.2, ...): the n-th convolution is our n-th."""
     numbers = sorted({int(key.split(".")[1]) for key in state if key.startswith("features.")})
-    return {f"{ours}.{part}": state[f"features.{theirs}.{part}"]
-            for ours, theirs in zip(convs, numbers, strict=True) for part in ("weight", "bias")}
+    return {
+        f"{ours}.{part}": state[f"features.{theirs}.{part}"]
+        for ours, theirs in zip(convs, numbers, strict=True)
+        for part in ("weight", "bias")
+    }

@@ -17,8 +17,8 @@ class Transformer(nn.Module):
     """What all transformer networks share: padding to a size that suits the network, and the value range.
 
     Subclasses set `multiple` (height and width inside the network are multiples of it) and `margin` (pixels that are
-    reflected outwards on each side and cut off again, so that the zero padding inside never shows), and implement `body` in torch and `body_onnx` in ONNX: pixels to pixels, both [N, 3, h, w] around 0, where the photo's
-    0..1 is -0.5..0.5.
+    reflected outwards on each side and cut off again, so that the zero padding inside never shows), and implement `body`
+    in torch and `body_onnx` in ONNX: pixels to pixels, both [N, 3, h, w] around 0, where 0..1 is -0.5..0.5.
     """
 
     architecture: str
@@ -30,7 +30,7 @@ class Transformer(nn.Module):
         height, width = photos.shape[-2:]
         down, right = (-(size + 2 * self.margin) % self.multiple for size in (height, width))
         half, m = self.margin // 2, self.margin
-        x = F.pad(photos - 0.5, [half] * 4, mode="reflect")  # in two steps: 16 pixels can't be reflected by more than 15
+        x = F.pad(photos - 0.5, [half] * 4, mode="reflect")  # in two steps: 16 pixels can't reflect 16
         x = F.pad(x, [m - half, m - half + right, m - half, m - half + down], mode="reflect")
         return self.body(x)[..., m : m + height, m : m + width] + 0.5
 
@@ -44,9 +44,14 @@ class Johnson(Transformer):
         super().__init__()
         reflect = {"norm": True, "pad": "reflect"}
         self.layers = nn.Sequential(
-            Conv(3, 32, 9, **reflect), Conv(32, 64, 3, 2, **reflect), Conv(64, 128, 3, 2, **reflect),
+            Conv(3, 32, 9, **reflect),
+            Conv(32, 64, 3, 2, **reflect),
+            Conv(64, 128, 3, 2, **reflect),
             *(Residual(128) for _ in range(5)),
-            Upsample("nearest"), Conv(128, 64, **reflect), Upsample("nearest"), Conv(64, 32, **reflect),
+            Upsample("nearest"),
+            Conv(128, 64, **reflect),
+            Upsample("nearest"),
+            Conv(64, 32, **reflect),
             Conv(32, 3, 9, act=False, pad="reflect"),
         )
 
@@ -60,13 +65,13 @@ class Johnson(Transformer):
 
 
 class Live(Transformer):
-    """Style is decided at 1/8 of the resolution, where a convolution is cheap; the picture's detail comes back by skips.
+    """Style is decided at 1/8 of the resolution, where a convolution is cheap; the photo's detail comes back by skips.
 
-    width: channels at 1/2, 1/4 and 1/8. blocks: residual blocks at 1/8. It begins with a nearly grey picture: from there,
-    colours and strokes are learned sooner than from a copy of the photo (docs/networks.md).
+    width: channels at 1/2, 1/4 and 1/8. blocks: residual blocks at 1/8. It begins with a nearly grey picture: from
+    there, colours and strokes are learned sooner than from a copy of the photo (docs/networks.md).
 
-    Zero padding reaches 14 pixels in at the top and left (the strided convolutions pad there alone) and 10 at the bottom
-    and right: the margin cuts that off. What would spread it further, the trunk, never sees it: `MirrorFirst`.
+    Zero padding reaches 14 pixels in at the top and left (the strided convolutions pad there alone) and 10 at the
+    bottom and right: the margin cuts that off. What would spread it further, the trunk, never sees it: `MirrorFirst`.
     """
 
     architecture, multiple, margin = "live", 8, 16

@@ -134,8 +134,24 @@ def test_divergence_without_end_is_one_sentence(tmp_path, monkeypatch):
 
 def test_ctrl_c_saves_and_resume_finishes(tmp_path):
     output = tmp_path / "stopped.onnx"
-    command = [sys.executable, "-m", "allaprima", "train", str(STYLE), "-o", str(output), "--batch", "2", "--size", "64",
-               "--style-size", "96", "--no-report", "--device", "cpu"]
+    command = [
+        sys.executable,
+        "-m",
+        "allaprima",
+        "train",
+        str(STYLE),
+        "-o",
+        str(output),
+        "--batch",
+        "2",
+        "--size",
+        "64",
+        "--style-size",
+        "96",
+        "--no-report",
+        "--device",
+        "cpu",
+    ]
     process = subprocess.Popen([*command, "--steps", "100000"], stderr=subprocess.PIPE, text=True)
     previews = output.with_suffix(".run")
     deadline = time.time() + 120
@@ -204,10 +220,13 @@ def test_style_size_is_the_long_side():
     assert max(read_style(STYLE, 200).shape[2:]) == 200
 
 
-@pytest.mark.parametrize("make, words", [
-    (lambda folder: folder / "missing", "not a folder"),
-    (lambda folder: folder, "no photos"),
-])
+@pytest.mark.parametrize(
+    "make, words",
+    [
+        (lambda folder: folder / "missing", "not a folder"),
+        (lambda folder: folder, "no photos"),
+    ],
+)
 def test_nothing_to_train_on(tmp_path, make, words):
     with pytest.raises(AllaprimaError, match=words):
         Photos(make(tmp_path))
@@ -218,39 +237,60 @@ def test_nothing_to_train_on(tmp_path, make, words):
 
 def test_config_file_and_options_change_a_preset(tmp_path):
     config = tmp_path / "my.toml"
-    config.write_text('steps = 11\nbeta = 3\n[style_layers]\nrelu1_1 = 0.5\n')
+    config.write_text("steps = 11\nbeta = 3\n[style_layers]\nrelu1_1 = 0.5\n")
     settings = make_settings("quick", config, steps=12, alpha=None)
     assert (settings.steps, settings.beta, settings.style_layers) == (12, 3.0, {"relu1_1": 0.5})
     assert parse_layers("relu3_3, relu4_3=0.5") == {"relu3_3": 1.0, "relu4_3": 0.5}
 
 
-@pytest.mark.parametrize("text, words", [
-    ("step = 3", "no setting 'step'"), ("steps = 'many'", "like 2400"), ("steps = ", "TOML"), ("steps = 0", "above 0"),
-    ("[style_layers]\nrelu9_9 = 1", None),
-])
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("step = 3", "no setting 'step'"),
+        ("steps = 'many'", "like 2400"),
+        ("steps = ", "TOML"),
+        ("steps = 0", "above 0"),
+        ("[style_layers]\nrelu9_9 = 1", None),
+    ],
+)
 def test_bad_config_is_one_sentence(tmp_path, monkeypatch, capsys, text, words):
     config = tmp_path / "bad.toml"
     config.write_text(text)
-    code, said = run_cli(monkeypatch, capsys, "train", STYLE, "-o", tmp_path / "x.onnx", "--config", config, "--device", "cpu",
-                         "--size", 64)
+    code, said = run_cli(
+        monkeypatch,
+        capsys,
+        "train",
+        STYLE,
+        "-o",
+        tmp_path / "x.onnx",
+        "--config",
+        config,
+        "--device",
+        "cpu",
+        "--size",
+        64,
+    )
     assert code == 2 and (words or "relu5_3") in said.replace("\n", " ")
     assert not list(tmp_path.glob("x.*"))
 
 
-@pytest.mark.parametrize("arguments, words", [
-    (["missing.jpg", "-o", "x.onnx"], "does not exist"),
-    (["empty.jpg", "-o", "x.onnx"], "can't be read as a picture"),
-    ([STYLE, "-o", "x.pt"], "does not end in .onnx"),
-    ([STYLE, "-o", "empty.jpg/x.onnx"], "folder"),
-    ([STYLE, "-o", "x.onnx", "--resume"], "no training to continue"),
-    ([STYLE, "-o", "x.onnx", "--preset", "fast"], "quick, balanced, best"),
-    ([STYLE, "-o", "x.onnx", "--device", "cuda:7"], "no device"),
-    ([STYLE, "-o", "x.onnx", "--architecture", "unet"], "live, johnson"),
-    ([STYLE, "-o", "x.onnx", "--photos", "missing"], "not a folder"),
-    ([STYLE, "-o", "x.onnx", "--style-layers", "relu1_2=much"], "relu3_3=0.5"),
-    ([STYLE, "-o", "x.onnx", "--loss-network", "vgg11"], "vgg16_oxford"),
-    ([STYLE, "-o", "x.onnx", "--loss-weights", "empty.jpg"], "can't be read as vgg16_oxford"),
-])
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["missing.jpg", "-o", "x.onnx"], "does not exist"),
+        (["empty.jpg", "-o", "x.onnx"], "can't be read as a picture"),
+        ([STYLE, "-o", "x.pt"], "does not end in .onnx"),
+        ([STYLE, "-o", "empty.jpg/x.onnx"], "folder"),
+        ([STYLE, "-o", "x.onnx", "--resume"], "no training to continue"),
+        ([STYLE, "-o", "x.onnx", "--preset", "fast"], "quick, balanced, best"),
+        ([STYLE, "-o", "x.onnx", "--device", "cuda:7"], "no device"),
+        ([STYLE, "-o", "x.onnx", "--architecture", "unet"], "live, johnson"),
+        ([STYLE, "-o", "x.onnx", "--photos", "missing"], "not a folder"),
+        ([STYLE, "-o", "x.onnx", "--style-layers", "relu1_2=much"], "relu3_3=0.5"),
+        ([STYLE, "-o", "x.onnx", "--loss-network", "vgg11"], "vgg16_oxford"),
+        ([STYLE, "-o", "x.onnx", "--loss-weights", "empty.jpg"], "can't be read as vgg16_oxford"),
+    ],
+)
 def test_bad_input_is_one_sentence_and_exit_code_2(tmp_path, monkeypatch, capsys, arguments, words):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty.jpg").touch()

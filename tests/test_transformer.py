@@ -24,7 +24,9 @@ def network_of(architecture):
     network = transformer(architecture).eval()
     for name, parameter in network.named_parameters():
         if parameter.dim() == 1:
-            torch.nn.init.uniform_(parameter, 0.2, 0.8) if "norm.weight" in name else torch.nn.init.normal_(parameter, 0, 0.1)
+            torch.nn.init.uniform_(parameter, 0.2, 0.8) if "norm.weight" in name else torch.nn.init.normal_(
+                parameter, 0, 0.1
+            )
     return network
 
 
@@ -74,7 +76,10 @@ def test_the_contract(exported):
     _, path = exported
     session = session_of(str(path))
     (image,), (strength,), (stylized,) = (
-        session.get_inputs(), session.get_overridable_initializers(), session.get_outputs())
+        session.get_inputs(),
+        session.get_overridable_initializers(),
+        session.get_outputs(),
+    )
     assert (image.name, image.type, image.shape) == ("image", "tensor(uint8)", ["N", "H", "W", 3])
     assert (stylized.name, stylized.type, stylized.shape) == ("stylized", "tensor(uint8)", ["N", "H", "W", 3])
     assert (strength.name, strength.type, strength.shape) == ("strength", "tensor(float)", [])
@@ -85,8 +90,13 @@ def test_the_contract(exported):
 
 
 @settings(max_examples=12, deadline=None)
-@given(n=st.integers(1, 3), h=st.integers(16, 90), w=st.integers(16, 90), strength=st.sampled_from([0.0, 0.3, 1.0]),
-       seed=st.integers(0, 99))
+@given(
+    n=st.integers(1, 3),
+    h=st.integers(16, 90),
+    w=st.integers(16, 90),
+    strength=st.sampled_from([0.0, 0.3, 1.0]),
+    seed=st.integers(0, 99),
+)
 def test_onnx_runtime_agrees_with_torch_at_any_size(exported, n, h, w, strength, seed):
     network, path = exported
     image = np.random.default_rng(seed).integers(0, 256, (n, h, w, 3), np.uint8)
@@ -127,7 +137,9 @@ def test_the_reference_that_bench_times_is_the_johnson_network():
     """Node for node what is exported now; `python benchmarks/make_reference.py` writes it anew."""
     made = onnx.load(ROOT / "infer" / "reference" / "johnson.onnx")
     fresh = exporting.build_graph(transformer("johnson"))
-    assert [n.op_type for n in made.graph.node if n.op_type != "ConstantOfShape"] == [n.op_type for n in fresh.graph.node]
+    assert [n.op_type for n in made.graph.node if n.op_type != "ConstantOfShape"] == [
+        n.op_type for n in fresh.graph.node
+    ]
     shapes = {c.name: list(c.dims) for c in fresh.graph.initializer if len(c.dims) == 4}
     kept = {c.name: onnx.numpy_helper.to_array(c).tolist() for c in made.graph.initializer if c.name.endswith("_shape")}
     assert {f"{name}_shape": shape for name, shape in shapes.items()} == kept

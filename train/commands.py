@@ -12,14 +12,22 @@ MODEL, OBJECTIVE, DATA = "The network", "The objective", "The photos"
 
 def train(
     style: Annotated[Path, typer.Argument(help="The painting: any picture file.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The model file to write. Default: the painting's name.")] = None,
-    preset: Annotated[str, typer.Option(help="quick, balanced or best. Default: quick on a CPU, balanced on a GPU.")] = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The model file to write. Default: the painting's name.")
+    ] = None,
+    preset: Annotated[
+        str, typer.Option(help="quick, balanced or best. Default: quick on a CPU, balanced on a GPU.")
+    ] = None,
     config: Annotated[Path, typer.Option(help="A TOML file of settings, named as the options with _ for -.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted training, or a finished one with more --steps.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue an interrupted training, or a finished one with more --steps.")
+    ] = False,
     name: Annotated[str, typer.Option(help="The style's name, for the model file.")] = None,
     credit: Annotated[str, typer.Option(help="Who painted it, for the model file.")] = None,
     licence: Annotated[str, typer.Option(help="The licence of the model, for the model file.")] = None,
-    report: Annotated[bool, typer.Option(help="Write the report, a page with pictures, curves and the comparison.")] = True,
+    report: Annotated[
+        bool, typer.Option(help="Write the report, a page with pictures, curves and the comparison.")
+    ] = True,
     device: Annotated[str, typer.Option(help="cpu, cuda or mps. Default: the best there is.")] = None,
     architecture: Annotated[str, typer.Option(help="live or johnson.", rich_help_panel=MODEL)] = None,
     steps: Annotated[int, typer.Option(help="Steps of the optimizer.", rich_help_panel=MODEL)] = None,
@@ -28,7 +36,9 @@ def train(
     learning_rate: Annotated[float, typer.Option(help="The highest learning rate.", rich_help_panel=MODEL)] = None,
     warmup: Annotated[int, typer.Option(help="Steps until the highest learning rate.", rich_help_panel=MODEL)] = None,
     seed: Annotated[int, typer.Option(help="Of the first weights and the crops.", rich_help_panel=MODEL)] = None,
-    style_size: Annotated[int, typer.Option(help="The painting's long side, pixels: larger, larger strokes.", rich_help_panel=OBJECTIVE)] = None,
+    style_size: Annotated[
+        int, typer.Option(help="The painting's long side, pixels: larger, larger strokes.", rich_help_panel=OBJECTIVE)
+    ] = None,
     alpha: Annotated[float, typer.Option(help="Weight of the content.", rich_help_panel=OBJECTIVE)] = None,
     beta: Annotated[float, typer.Option(help="Weight of the style.", rich_help_panel=OBJECTIVE)] = None,
     tv: Annotated[float, typer.Option(help="Weight of the total variation.", rich_help_panel=OBJECTIVE)] = None,
@@ -37,7 +47,9 @@ def train(
     loss_network: Annotated[str, typer.Option(help="vgg16_oxford, vgg16 or vgg19.", rich_help_panel=OBJECTIVE)] = None,
     loss_weights: Annotated[str, typer.Option(help="A local file of its weights.", rich_help_panel=OBJECTIVE)] = None,
     pooling: Annotated[str, typer.Option(help="max or avg, in the loss network.", rich_help_panel=OBJECTIVE)] = None,
-    photos: Annotated[str, typer.Option(help="A folder or a video. Default: the bundled photos.", rich_help_panel=DATA)] = None,
+    photos: Annotated[
+        str, typer.Option(help="A folder or a video. Default: the bundled photos.", rich_help_panel=DATA)
+    ] = None,
     held_out: Annotated[int, typer.Option(help="Photos kept out to measure on.", rich_help_panel=DATA)] = None,
 ):
     """Train a style from one painting and write it as one ONNX file.
@@ -56,10 +68,23 @@ def train(
     device = check_device(device)
     output = output or style.with_suffix(".onnx").name
     changes = {
-        "architecture": architecture, "steps": steps, "batch": batch, "size": size, "learning_rate": learning_rate,
-        "warmup": warmup, "seed": seed, "style_size": style_size, "alpha": alpha, "beta": beta, "tv": tv,
-        "content_layers": s.parse_layers(content_layers), "style_layers": s.parse_layers(style_layers),
-        "loss_network": loss_network, "loss_weights": loss_weights, "pooling": pooling, "photos": photos,
+        "architecture": architecture,
+        "steps": steps,
+        "batch": batch,
+        "size": size,
+        "learning_rate": learning_rate,
+        "warmup": warmup,
+        "seed": seed,
+        "style_size": style_size,
+        "alpha": alpha,
+        "beta": beta,
+        "tv": tv,
+        "content_layers": s.parse_layers(content_layers),
+        "style_layers": s.parse_layers(style_layers),
+        "loss_network": loss_network,
+        "loss_weights": loss_weights,
+        "pooling": pooling,
+        "photos": photos,
         "held_out": held_out,
     }
     if resume and not (preset or config):
@@ -69,7 +94,9 @@ def train(
         if not preset:
             console.print(f"Found {_hardware(device)}: preset {chosen}.")
         settings = s.make_settings(chosen, config, **changes)
-    train_style(style, output, settings, resume=resume, device=device, report=report, name=name, credit=credit, licence=licence)
+    train_style(
+        style, output, settings, resume=resume, device=device, report=report, name=name, credit=credit, licence=licence
+    )
     if report:
         console.print(f"Report: {Path(output).with_suffix('.html')}")
     console.print(f"Next: allaprima stylize photo.jpg -m {output}   or, with a webcam: allaprima live -m {output}")

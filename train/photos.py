@@ -35,8 +35,10 @@ class Photos:
         else:
             photos = list(self._from_folder(source))
         if len(photos) < 2:
-            raise AllaprimaError(f"{source} has {len(photos)} photos that can be read: give a folder with at least two, "
-                                 "or leave --photos out to use the bundled ones.")
+            raise AllaprimaError(
+                f"{source} has {len(photos)} photos that can be read: give a folder with at least two, "
+                "or leave --photos out to use the bundled ones."
+            )
         chosen = BUNDLED_HELD_OUT if source == BUNDLED else self._choose([n for n, _ in photos], held_out)
         self.train = [photo for name, photo in photos if name not in chosen]
         self.held_out = [photo for name, photo in photos if name in chosen]
@@ -50,7 +52,9 @@ class Photos:
 
     def _from_folder(self, folder):
         if not folder.is_dir():
-            raise AllaprimaError(f"{folder} is not a folder or a video: give --photos a folder of photos or a video file.")
+            raise AllaprimaError(
+                f"{folder} is not a folder or a video: give --photos a folder of photos or a video file."
+            )
         files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in Image.registered_extensions())
         if not files:
             raise AllaprimaError(f"{folder} has no photos in it: give --photos a folder of photos.")

@@ -43,26 +43,67 @@ def write_report(path, trainer, style, model, wall_seconds: float):
         f"The model file is <b>{html.escape(str(model))}</b>, {Path(model).stat().st_size / 1e6:.1f} MB.</p>",
         _row([(to_image(read_style(style, 512)), Path(style).name)], height=320),
         "<h2>Photos it was not trained on</h2>",
-        *(_row([(photo, f"{html.escape(label)}"), (picture, "stylized")])
-          for photo, picture, label in zip(photos, stylized, trainer.photos.names, strict=True)),
-        "<h2>Costs while training</h2>", _curves(trainer.history),
+        *(
+            _row([(photo, f"{html.escape(label)}"), (picture, "stylized")])
+            for photo, picture, label in zip(photos, stylized, trainer.photos.names, strict=True)
+        ),
+        "<h2>Costs while training</h2>",
+        _curves(trainer.history),
         "<h2>Costs on those photos</h2>",
         _table(["photo", "J", "content", "style"], [[n, *c.values()] for n, c in losses.items()]),
         "<h2>Against the optimizer</h2>",
         f"<p>The same J, minimised over the pixels by L-BFGS from the photo ({ITERATIONS} iterations, long side "
         f"{COMPARED_SIZE} px). The equivalent iteration is the first whose J is at or below the network's.</p>",
-        _table(["photo", "J network", f"J after {ITERATIONS}", "equivalent iteration", "network, s", "optimizer to there, s", "ratio"],
-               [[n, c.network_costs["J"], c.finished_costs["J"], c.equivalent_text, c.network_seconds,
-                 c.equivalent_seconds, f"{c.times_faster:.0f}"] for n, c in rows]),
-        *(_row([(c.photo, n), (c.network, "network"), (c.at_equivalent, "optimizer, equivalent iteration"),
-                (c.finished, f"optimizer, {ITERATIONS} iterations")]) for n, c in rows),
+        _table(
+            [
+                "photo",
+                "J network",
+                f"J after {ITERATIONS}",
+                "equivalent iteration",
+                "network, s",
+                "optimizer to there, s",
+                "ratio",
+            ],
+            [
+                [
+                    n,
+                    c.network_costs["J"],
+                    c.finished_costs["J"],
+                    c.equivalent_text,
+                    c.network_seconds,
+                    c.equivalent_seconds,
+                    f"{c.times_faster:.0f}",
+                ]
+                for n, c in rows
+            ],
+        ),
+        *(
+            _row(
+                [
+                    (c.photo, n),
+                    (c.network, "network"),
+                    (c.at_equivalent, "optimizer, equivalent iteration"),
+                    (c.finished, f"optimizer, {ITERATIONS} iterations"),
+                ]
+            )
+            for n, c in rows
+        ),
         "<h2>Settings</h2>",
-        _table(["setting", "value"], [[k, v] for k, v in settings.to_dict().items()]
-               + [[f"balanced weight of {layer}", f"{weight:.3g}"] for layer, weight in (objective.content | objective.style).items()]),
+        _table(
+            ["setting", "value"],
+            [[k, v] for k, v in settings.to_dict().items()]
+            + [
+                [f"balanced weight of {layer}", f"{weight:.3g}"]
+                for layer, weight in (objective.content | objective.style).items()
+            ],
+        ),
         f"<p>allaprima {__version__}</p>",
     ]
-    write_atomically(path, f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
-                           f"<title>{name}</title><style>{STYLE}</style>{''.join(parts)}</html>")
+    write_atomically(
+        path,
+        f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
+        f"<title>{name}</title><style>{STYLE}</style>{''.join(parts)}</html>",
+    )
 
 
 def _compare(trainer, model):
@@ -78,8 +119,11 @@ def _compare(trainer, model):
 
 def _row(pictures, height=None):
     limit = f" style='max-height:{height}px'" if height else ""
-    figures = (f"<figure><img{limit} src='data:image/jpeg;base64,{_jpeg(picture)}' alt='{html.escape(caption)}'>"
-               f"<figcaption>{html.escape(caption)}</figcaption></figure>" for picture, caption in pictures)
+    figures = (
+        f"<figure><img{limit} src='data:image/jpeg;base64,{_jpeg(picture)}' alt='{html.escape(caption)}'>"
+        f"<figcaption>{html.escape(caption)}</figcaption></figure>"
+        for picture, caption in pictures
+    )
     return f"<div class=row>{''.join(figures)}</div>"
 
 
@@ -114,13 +158,19 @@ def _curves(history):
     for curve, colour, label in zip(smooth, ("#c33", "#36c", "#2a2"), ("J", "content", "style"), strict=True):
         xs = left + (width - left) * (np.arange(len(curve)) + window / 2) / len(history)
         points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(xs, y(curve), strict=True))
-        lines.append(f"<polyline points='{points}' fill=none stroke='{colour}' stroke-width=2 />"
-                     f"<text x={width - 4} y={y(curve[-1]) - 6:.0f} fill='{colour}' text-anchor=end>{label} {curve[-1]:.3g}</text>")
+        lines.append(
+            f"<polyline points='{points}' fill=none stroke='{colour}' stroke-width=2 />"
+            f"<text x={width - 4} y={y(curve[-1]) - 6:.0f} fill='{colour}' text-anchor=end>{label} {curve[-1]:.3g}</text>"
+        )
     ticks = [t for e in range(-6, 7) for t in (10.0**e, 2 * 10.0**e, 5 * 10.0**e) if low <= np.log10(t) <= high]
     for tick in ticks:
-        lines.append(f"<text x=0 y={y(tick) + 4:.0f} fill=gray>{tick:g}</text>"
-                     f"<line x1={left} x2={width} y1={y(tick):.0f} y2={y(tick):.0f} stroke=gray stroke-opacity=.25 />")
+        lines.append(
+            f"<text x=0 y={y(tick) + 4:.0f} fill=gray>{tick:g}</text>"
+            f"<line x1={left} x2={width} y1={y(tick):.0f} y2={y(tick):.0f} stroke=gray stroke-opacity=.25 />"
+        )
     for part in range(5):
         x = left + (width - left) * part / 4
-        lines.append(f"<text x={x:.0f} y={height - 8} fill=gray text-anchor={'end' if part == 4 else 'middle'}>{len(history) * part // 4}</text>")
+        lines.append(
+            f"<text x={x:.0f} y={height - 8} fill=gray text-anchor={'end' if part == 4 else 'middle'}>{len(history) * part // 4}</text>"
+        )
     return f"<svg viewBox='0 0 {width} {height}' style='width:100%' font-size=14>{''.join(lines)}</svg>"

@@ -124,12 +124,19 @@ class Trainer:
         for number, slots in self.optimizer.state_dict()["state"].items():
             tensors |= {f"adam.{number}.{slot}": value for slot, value in slots.items()}
         tensors["history"] = torch.tensor(self.history, dtype=torch.float64).reshape(-1, 3)
-        return tensors, {"settings": self.settings.to_dict(), "objective": self.objective.to_dict(),
-                         "rate_factor": self.rate_factor, "seconds": self.seconds, "style": self.style_digest}
+        return tensors, {
+            "settings": self.settings.to_dict(),
+            "objective": self.objective.to_dict(),
+            "rate_factor": self.rate_factor,
+            "seconds": self.seconds,
+            "style": self.style_digest,
+        }
 
     def restore(self, tensors, values):
         """The reverse of `state`; the steps that follow are those of a training that was never interrupted."""
-        self.network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
+        self.network.load_state_dict(
+            {k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")}
+        )
         slots = {}
         for key, value in tensors.items():
             if key.startswith("adam."):
@@ -149,7 +156,9 @@ class Trainer:
             try:
                 save_file(tensors, part, {"allaprima": json.dumps(values)})
             except SafetensorError as error:
-                raise AllaprimaError(f"{path} can't be written ({error}). Free some space or choose another folder.") from error
+                raise AllaprimaError(
+                    f"{path} can't be written ({error}). Free some space or choose another folder."
+                ) from error
 
 
 def checkpoint_of(output) -> Path:
@@ -169,7 +178,9 @@ def read_checkpoint(path) -> tuple[dict[str, torch.Tensor], dict]:
     except FileNotFoundError as error:
         raise AllaprimaError(f"There is no training to continue at {path}: leave out --resume to start one.") from error
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise AllaprimaError(f"{path} is no checkpoint of allaprima, or a broken one: delete it and train anew.") from error
+        raise AllaprimaError(
+            f"{path} is no checkpoint of allaprima, or a broken one: delete it and train anew."
+        ) from error
 
 
 def saved_settings(output) -> Settings:
@@ -177,7 +188,9 @@ def saved_settings(output) -> Settings:
     return Settings(**read_checkpoint(checkpoint_of(output))[1]["settings"])
 
 
-def train_style(style, output, settings: Settings | None = None, *, resume=False, device=None, report=True, **about) -> Path:
+def train_style(
+    style, output, settings: Settings | None = None, *, resume=False, device=None, report=True, **about
+) -> Path:
     """Train a network to paint like one picture and write it as a model file.
 
     style: the painting, any picture file. output: the `.onnx` file to write; beside it appear a report (`.html`, unless
@@ -209,7 +222,10 @@ def train_style(style, output, settings: Settings | None = None, *, resume=False
 
     losses = trainer.held_out_costs()
     metadata = {
-        "name": output.stem, "credit": "", "licence": "", **{k: v for k, v in about.items() if v},
+        "name": output.stem,
+        "credit": "",
+        "licence": "",
+        **{k: v for k, v in about.items() if v},
         "thumbnail": thumbnail(to_image(read_style(style, 160))),
         "settings": settings.to_dict() | {"objective": trainer.objective.to_dict(), "style_path": str(style)},
         "losses": {"held_out": losses, "trained_seconds": round(trainer.seconds, 1)},
@@ -225,19 +241,25 @@ def train_style(style, output, settings: Settings | None = None, *, resume=False
 def _resumed(saved: Settings, wanted: Settings | None) -> Settings:
     """The settings to continue with: those of the checkpoint, or `wanted` when only its number of steps differs."""
     if wanted and replace(wanted, steps=saved.steps) != saved:
-        raise AllaprimaError("A training continues with the settings that it began with: give --resume with --steps alone.")
+        raise AllaprimaError(
+            "A training continues with the settings that it began with: give --resume with --steps alone."
+        )
     return wanted or saved
 
 
 def _announce(trainer, output, report):
     s, photos = trainer.settings, trainer.photos
     skipped = f" ({photos.skipped} files could not be read and are skipped)" if photos.skipped else ""
-    console.print(f"Training {s.architecture} on {trainer.device.type} with {trainer.loss.network.dtype}: "
-                  f"{s.steps} steps of {s.batch} photos at {s.size} px, from {len(photos.train)} photos{skipped}, "
-                  f"{len(photos.held_out)} held out.".replace("torch.", ""))
+    console.print(
+        f"Training {s.architecture} on {trainer.device.type} with {trainer.loss.network.dtype}: "
+        f"{s.steps} steps of {s.batch} photos at {s.size} px, from {len(photos.train)} photos{skipped}, "
+        f"{len(photos.held_out)} held out.".replace("torch.", "")
+    )
     also = f", {output.with_suffix('.html')} (report)" if report else ""
-    console.print(f"Will write {output}{also} and {output.with_suffix('.run')}/ (checkpoint, previews). "
-                  "Ctrl-C saves; --resume continues.")
+    console.print(
+        f"Will write {output}{also} and {output.with_suffix('.run')}/ (checkpoint, previews). "
+        "Ctrl-C saves; --resume continues."
+    )
 
 
 def _loop(trainer: Trainer, run: Path, checkpoint: Path):
@@ -254,16 +276,21 @@ def _loop(trainer: Trainer, run: Path, checkpoint: Path):
             except Diverged:
                 rollbacks += 1
                 if rollbacks > 5:
-                    raise AllaprimaError("Training diverges again and again: lower --learning-rate (it is "
-                                         f"{trainer.settings.learning_rate:g}) or --beta.") from None
+                    raise AllaprimaError(
+                        "Training diverges again and again: lower --learning-rate (it is "
+                        f"{trainer.settings.learning_rate:g}) or --beta."
+                    ) from None
                 factor = trainer.rate_factor / 2
                 trainer.restore(*_copy(good))
                 trainer.rate_factor = factor
                 console.print(f"J diverged: back to step {trainer.done}, at half the learning rate.")
                 continue
             trainer.seconds += time.perf_counter() - tick
-            bar.update(task, completed=trainer.done * batch,
-                       note=f"step {trainer.done}/{total}  J {J:.3f}  content {content:.3f}  style {style:.3f}")
+            bar.update(
+                task,
+                completed=trainer.done * batch,
+                note=f"step {trainer.done}/{total}  J {J:.3f}  content {content:.3f}  style {style:.3f}",
+            )
             if trainer.done == timed[0] + 8:  # the first steps are slower, so the estimate waits for a few
                 left = (time.perf_counter() - timed[1]) / 8 * (total - trainer.done)
                 console.print(f"This will take about {_minutes(left)}.")
