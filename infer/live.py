@@ -299,7 +299,7 @@ class Window:
 
 
 def _check_display():
-    """OpenCV's window system ends the whole process when it has no screen: so ask first, and in a process of its own."""
+    """OpenCV's window system ends the whole process when it has no screen: so ask first, in a process of its own."""
     if not sys.platform.startswith("linux"):
         return
     os.environ.setdefault("QT_LOGGING_RULES", "*.warning=false")  # it warns of fonts that it lacks and we don't use
@@ -587,7 +587,8 @@ class Live:
             return
         if recorder.frames:
             lost = f" ({recorder.dropped} left out)" if recorder.dropped else ""
-            console.print(f"Recorded {recorder.frames} frames{lost} in {recorder.path}.", highlight=False, soft_wrap=True)
+            console.print(f"Recorded {recorder.frames} frames{lost} in {recorder.path}.",
+                          highlight=False, soft_wrap=True)
             self.say(f"Saved {recorder.path}")
 
 

@@ -7,11 +7,9 @@ pixels, the metadata. The rotation that a phone notes beside the picture is appl
 differ in whether they obey it. What comes out is H.264 4:2:0, which every browser plays.
 """
 
-import itertools
 import os
 import queue
 import threading
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -52,7 +50,7 @@ _SWSCALE_MATRIX = {_BT709: 1, _FCC: 4, _BT470BG: 5, _SMPTE170M: 5, _SMPTE240M: 7
 
 @dataclass(frozen=True)
 class Colour:
-    """How a video's YUV stands for RGB: `matrix`, `primaries`, `transfer` as numbered in H.273, `range` 1 limited, 2 full."""
+    """How a video's YUV stands for RGB: matrix, primaries, transfer as numbered in H.273; range 1 limited, 2 full."""
 
     matrix: int = _SMPTE170M
     range: int = _LIMITED
@@ -137,8 +135,8 @@ class Clip:
         """When the frame is shown, counted from the start of the clip, in the stream's time base."""
         if self.container.format.name != "avi":
             return None if frame.pts is None else frame.pts - self._offset(self.video)
-        # AVI stores no such times: its "pts" is the order of storage, which B-frames shuffle. "dts" is in order, late by
-        # as many frames as the decoder holds back.
+        # AVI stores no such times: its "pts" is the order of storage, which B-frames shuffle. "dts" is in order, late
+        # by as many frames as the decoder holds back.
         if frame.dts is None:
             return None
         if self._lag is None:
@@ -220,7 +218,7 @@ def open_container(source):
 def _display_matrix(frame):
     """The 2x2 part of the frame's display matrix, entries -1, 0, 1; None when the frame stands as it is stored.
 
-    It maps stored to shown coordinates, (x, y) M = (x', y'): https://ffmpeg.org/doxygen/trunk/group__lavu__video__display.html
+    It maps stored to shown coordinates, (x, y) M = (x', y'), as ISO 14496-12 says of the track header's matrix.
     """
     side = frame.side_data.get("DISPLAYMATRIX")
     if side is None:

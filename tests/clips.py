@@ -73,7 +73,10 @@ def flat_clip(path, colours, matrix, full, tagged=True, size=(64, 48), frames=3)
     rgb = np.repeat(np.asarray(colours) / 255, size[0] // len(colours), axis=0)
     luma = rgb @ [red, 1 - red - blue, blue]
     chroma = [(rgb[:, 2] - luma) / (2 - 2 * blue), (rgb[:, 0] - luma) / (2 - 2 * red)]
-    rows = [luma * 255] + [128 + 255 * c for c in chroma] if full else [16 + 219 * luma] + [128 + 224 * c for c in chroma]
+    if full:
+        rows = [luma * 255, *(128 + 255 * c for c in chroma)]
+    else:
+        rows = [16 + 219 * luma, *(128 + 224 * c for c in chroma)]
     with av.open(str(path), "w") as out:
         video = out.add_stream("libx264", rate=25, options={"crf": "1"})
         video.width, video.height, video.pix_fmt = len(rgb), size[1], "yuv420p"

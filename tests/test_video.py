@@ -116,7 +116,8 @@ def test_the_rotation_note_of_a_phone_is_applied(tmp_path, matrix, turn):
     assert next(iter(sample_frames(source, 1))).shape == turn(frames[0]).shape
 
 
-BANDS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0), (200, 120, 40), (30, 90, 160), (128, 128, 128)]
+BANDS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255),
+         (0, 0, 0), (200, 120, 40), (30, 90, 160), (128, 128, 128)]
 
 
 @pytest.mark.parametrize("full", [False, True])
