@@ -1,5 +1,6 @@
 """The `train` command."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -56,8 +57,9 @@ def train(
 
     Example: allaprima train examples/styles/starry_night.jpg -o starry.onnx
     """
+    # A thread that waits for another sleeps: spinning makes training several times slower beside any other program.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        import torch
         from allaprima.train import settings as s
         from allaprima.train.trainer import saved_settings, train_style
     except ImportError as error:
