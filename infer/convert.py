@@ -151,7 +151,8 @@ def _work_off(jobs, stylizer, strength):
         say(str(error))
     if failed:
         names = ", ".join(str(source) for source in failed)
-        raise AllaprimaError(f"{len(failed)} of {len(jobs)} files could not be stylized, for the reasons above: {names}.")
+        raise AllaprimaError(f"{len(failed)} of {len(jobs)} files could not be stylized, the reasons are above: "
+                             f"{names}. All others are written.")
     return written
 
 

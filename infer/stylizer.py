@@ -79,11 +79,12 @@ class Stylizer:
 
     def _stylize(self, batch, strength, progress):
         n, height, width, _ = batch.shape
-        if height * width > tiles.WHOLE and self._fixed_size() is None:
-            return tiles.stylize(self._model, self._open, self._forward, batch[0], strength, progress)[None]
         if min(height, width) < SMALLEST:
             more = [(0, max(SMALLEST - size, 0)) for size in (height, width)]
             batch = np.pad(batch, [(0, 0), *more, (0, 0)], mode="symmetric")
+        if height * width > tiles.WHOLE and self._fixed_size() is None:
+            stylized = tiles.stylize(self._model, self._open, self._forward, batch[0], strength, progress)
+            return stylized[None, :height, :width]
         return self._forward(self._session, batch, strength)[0][:, :height, :width]
 
     def _forward(self, session, batch, strength=1.0, outputs=()):

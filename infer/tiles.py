@@ -13,7 +13,7 @@ from allaprima.infer.modelfile import measure_normalization, pin_normalization
 WHOLE = 1536 * 1536  # px: what goes through the network at once, a frame of 1920x1080 too; memory grows with it
 SIDE = 1280  # px of a tile with its margins
 MARGIN = 128  # px around a tile, calculated and cut away: more than the receptive field's radius
-PATCH = 192  # px: side of a mosaic's patches
+PATCH, MOSAIC = 192, 1024 * 1024  # px: side of a mosaic's patches, and all of them; measuring takes more memory
 GRID = 32  # px: tiles start at multiples, so that the network's strides fall on the same pixels in all of them
 
 
@@ -50,24 +50,29 @@ def measure(model, open_session, forward, image):
         mean = [values[f"mean.{k}"].ravel().astype(np.float64) for k in range(len(names) // 2)]
         means.append(mean)
         squares.append([values[f"variance.{k}"].ravel() + m**2 for k, m in enumerate(mean)])
-    return [(np.mean(m, 0), np.mean(s, 0) - np.mean(m, 0) ** 2) for m, s in zip(zip(*means), zip(*squares))]
+    mean, square = ([np.mean(values, axis=0) for values in zip(*parts)] for parts in (means, squares))
+    return [(m, np.maximum(s - m**2, 0)) for m, s in zip(mean, square)]
 
 
-def mosaics(image, side=PATCH, pixels=WHOLE):
-    """Yield four pictures, [h, w, 3] of at most `pixels`, made of patches `side` px square from all over `image`.
+def mosaics(image, side=PATCH, pixels=MOSAIC):
+    """Yield four or nine pictures, [h, w, 3] of at most `pixels`, of patches `side` px square from all over `image`.
 
-    The patches lie on one even grid, every other row and column of it in each mosaic. They keep their order, so that
-    what meets at a patch's edge comes from the same region: strange edges would count as the picture's own.
+    The patches lie on one even grid; each mosaic has every second, or third, of its rows and columns. They keep their
+    order, so that what meets at a patch's edge comes from the same region: strange edges would count as the picture's.
     """
     height, width = image.shape[:2]
-    share = min(1.0, (4 * pixels / (height * width)) ** 0.5)  # of the rows, and of the columns
-    rows, columns = (2 * max(1, int(length * share / side / 2)) for length in (height, width))
-    tops = np.linspace(0, max(height - side, 0), rows).astype(int)
-    lefts = np.linspace(0, max(width - side, 0), columns).astype(int)
-    for i in (0, 1):
-        for j in (0, 1):
-            yield np.vstack([np.hstack([image[top:top + side, left:left + side] for left in lefts[j::2]])
-                             for top in tops[i::2]])
+    step = 2 if height * width <= 4 * pixels else 3
+    share = min(1.0, step * (pixels / (height * width)) ** 0.5)  # of the rows, and of the columns
+    rows, columns = (max(1, int(length * share / side / step)) for length in (height, width))  # in one mosaic
+    patches = pixels // (min(side, height) * min(side, width))
+    if rows * columns > patches:  # a long strip
+        rows, columns = (1, patches) if columns > rows else (patches, 1)
+    tops = np.linspace(0, max(height - side, 0), step * rows).astype(int)
+    lefts = np.linspace(0, max(width - side, 0), step * columns).astype(int)
+    for i in range(step):
+        for j in range(step):
+            yield np.vstack([np.hstack([image[top:top + side, left:left + side] for left in lefts[j::step]])
+                             for top in tops[i::step]])
 
 
 def layout(height, width, side=SIDE):

@@ -178,9 +178,10 @@ def test_a_picture_larger_than_the_memory(tmp_path, tiny_model, refused, monkeyp
     header = struct.pack(">IIBBBBB", 2_000_000, 1_000_000, 8, 2, 0, 0, 0)
     (tmp_path / "bomb.png").write_bytes(
         b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b""))
-    refused("stylize", tmp_path / "bomb.png", "-m", tiny_model, "-o", tmp_path / "o.png", says="2000000x1000000, more than")
+    out = ["-m", tiny_model, "-o", tmp_path / "out.png"]
+    refused("stylize", tmp_path / "bomb.png", *out, says="2000000x1000000, more than the free memory")
     monkeypatch.setattr(images, "free_memory", lambda: 1_000_000)
-    refused("stylize", CHELSEA, "-m", tiny_model, "-o", tmp_path / "o.png", says="more than the free memory")
+    refused("stylize", CHELSEA, *out, says="more than the free memory")
 
 
 def test_20000x20000_is_read_without_a_word(tmp_path):
@@ -215,8 +216,8 @@ def test_ctrl_c_leaves_nothing(tmp_path, tiny_model, monkeypatch):
 
 def test_the_installed_command_says_it_in_one_line(tmp_path):
     """The real thing, in a process of its own."""
-    done = subprocess.run([sys.executable, "-m", "allaprima", "stylize", tmp_path / "no.jpg", "-m", tmp_path / "no.onnx"],
-                          capture_output=True, text=True)
+    command = [sys.executable, "-m", "allaprima", "stylize", tmp_path / "no.jpg", "-m", tmp_path / "no.onnx"]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr == f"error: {tmp_path / 'no.onnx'} does not exist. Check the spelling of the path.\n"
 

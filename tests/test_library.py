@@ -20,7 +20,8 @@ def styles(own_styles_folder, tmp_path, monkeypatch):
     bundled = tmp_path / "bundled"
     bundled.mkdir()
     monkeypatch.setattr(library, "BUNDLED", bundled)
-    for folder, name in ((bundled, "starry"), (bundled, "wave"), (own_styles_folder, "wave"), (own_styles_folder, "mine")):
+    own = own_styles_folder
+    for folder, name in ((bundled, "starry"), (bundled, "wave"), (own, "wave"), (own, "mine")):
         make_model(folder / f"{name}.onnx", metadata={"name": name, "credit": f"{name} by [i]Nobody[/i]"})
     return own_styles_folder
 

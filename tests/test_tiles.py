@@ -84,6 +84,30 @@ def test_no_seam_two_layouts_agree_to_a_grey_level(tiny_model, large):
     assert np.abs(cut - one[384:768, 384:768]).max() > 1
 
 
+@pytest.mark.parametrize("architecture", ["live", "johnson"])
+def test_the_margin_is_enough_for_our_networks(architecture, tmp_path):
+    """Their receptive fields fit into it, and nothing in them depends on where a tile lies or how large it is."""
+    torch = pytest.importorskip("torch")
+    onnx = pytest.importorskip("onnx")
+    from allaprima.models.export import build_graph
+    from allaprima.models.transformer import transformer
+
+    torch.manual_seed(0)
+    network = transformer(architecture)
+    last = [weights for weights in network.parameters() if weights.ndim == 4][-1]
+    with torch.no_grad():
+        last *= 10  # networks begin nearly grey, and on grey no seam would show
+    onnx.save(build_graph(network), tmp_path / "model.onnx")
+    stylizer, image = Stylizer(tmp_path / "model.onnx"), collage(650, 710)
+    session = stylizer._open(measure_normalization(stylizer._model))
+    names = [output.name for output in session.get_outputs()[1:]]
+    values = dict(zip(names, stylizer._forward(session, image[None], 1.0, names)[1]))
+    statistics = [(values[f"mean.{k}"].ravel(), values[f"variance.{k}"].ravel()) for k in range(len(names) // 2)]
+    want, tiled = stylizer(image).astype(int), in_tiles(stylizer, image, statistics, side=480)
+    assert want.std() > 15
+    assert np.abs(tiled - want).max() <= 1
+
+
 def test_tiles_give_the_picture_that_the_whole_would(tiny_model, large, monkeypatch):
     stylizer = Stylizer(tiny_model)
     assert large.shape[0] * large.shape[1] > tiles.WHOLE
@@ -130,8 +154,14 @@ def test_mosaics_are_pieces_of_the_picture_from_everywhere(large):
         assert 500_000 < picture.shape[0] * picture.shape[1] <= 700_000
         np.add.at(seen, (picture[..., 0] // 16, picture[..., 1] // 16), 1)
     assert seen.min() > 0
-    for picture in tiles.mosaics(large[:300, :2000]):
-        assert picture.size  # a flat one, of two rows of patches
+    for shape in ((300, 20_000, 3), (40_000, 20, 3), (200, 200, 3)):  # a panorama, a strip, hardly a picture
+        for picture in tiles.mosaics(np.zeros(shape, np.uint8), pixels=700_000):
+            assert 0 < picture.shape[0] * picture.shape[1] <= 700_000
+
+
+def test_a_strip_thinner_than_the_network_takes(tiny_model, large):
+    strip = np.tile(large[:5], (1, 300, 1))
+    assert Stylizer(tiny_model)(strip).shape == strip.shape == (5, 600_900, 3)
 
 
 MEASURE = """
