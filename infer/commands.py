@@ -64,7 +64,7 @@ def live(
 def models(name: Annotated[Optional[str], typer.Argument(help="Show all that is known of this one.")] = None):
     """List the styles that are there: bundled ones and your own.
 
-    allaprima models starry
+    allaprima models starry_night
     """
     from allaprima.infer.library import show_styles
 

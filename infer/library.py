@@ -8,7 +8,7 @@ from typing import NamedTuple
 from allaprima.errors import AllaprimaError
 
 BUNDLED = Path(__file__).parent / "styles"
-DEFAULT_STYLE = "starry"
+DEFAULT_STYLE = "starry_night"
 
 
 class Style(NamedTuple):

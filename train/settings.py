@@ -17,7 +17,7 @@ class Settings:
     """
 
     architecture: str = "live"
-    steps: int = 2400
+    steps: int = 2000
     batch: int = 1
     size: int = 256
     style_size: int = 512
