@@ -112,11 +112,9 @@ def _with_suffix(target):
 
 def _check_suffix(source, target):
     if _is_video(source):
-        from allaprima.infer.video import OUTPUT_SUFFIXES
+        from allaprima.infer.video import check_video_output
 
-        if target.suffix.lower() not in OUTPUT_SUFFIXES:
-            raise AllaprimaError(f"{target} can't be written: a video ends in one of "
-                                 f"{', '.join(sorted(OUTPUT_SUFFIXES))}.")
+        check_video_output(target)
     else:
         picture_format(target)
 

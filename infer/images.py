@@ -134,10 +134,11 @@ def _open(path):
     if path.is_dir():
         raise AllaprimaError(f"{path} is a folder. Give a picture inside it.")
     try:
-        if path.stat().st_size == 0:
-            raise AllaprimaError(f"{path} is empty. Copy or save it again.")
+        empty = path.stat().st_size == 0
         return Image.open(path)
     except UnidentifiedImageError as error:
+        if empty:
+            raise AllaprimaError(f"{path} is empty. Copy or save it again.") from error
         raise AllaprimaError(f"{path} is not a picture that can be read. Use one of {PICTURES}") from error
     except OSError as error:
         if error.errno is None:

@@ -41,7 +41,7 @@ def broken_pictures(folder):
     png = folder / "whole.png"
     Image.open(CHELSEA).save(png)
     return {
-        "missing.jpg": (None, "does not exist"), "empty.jpg": (b"", "is empty"),
+        "missing.jpg": (None, "does not exist"), "empty.jpg": (b"", "empty.jpg is empty. Copy"),
         "short.jpg": (data[:len(data) // 2], "cut short"), "short.png": (png.read_bytes()[:20000], "cut short"),
         "header.jpg": (data[:60], ""), "text.jpg": (b"Dear diary, " * 40, "not a picture"),
         "model.png": (b"\x08\x07\x12\x04test", "not a picture"), "notes.txt": (b"a note", ""),

@@ -155,3 +155,27 @@ def test_no_two_sources_become_one_file(tmp_path, photo, tiny_model):
 
     jobs, _ = _plan([tmp_path / "in"], tmp_path / "out", "tiny", into_folder=False)
     assert len(set(jobs.values())) == 3
+
+
+def test_videos_in_a_folder_become_videos(album, tmp_path, tiny_model):
+    from clips import panned, write_clip
+
+    from allaprima.infer.video import sample_frames
+
+    write_clip(album / "deep" / "clip.mp4", panned(6, 64, 48))
+    write_clip(album / "old.avi", panned(6, 64, 48))
+    (album / "broken.mp4").write_bytes(b"no video")
+    with pytest.raises(AllaprimaError, match="1 of 7 files.*broken.mp4"):
+        stylize(album, tmp_path / "out", tiny_model)
+    assert {"a.jpg", "deep/clip.mp4", "old.mp4"} < set(names(tmp_path / "out")) and len(names(tmp_path / "out")) == 6
+    source, painted = (next(iter(sample_frames(path, 1))) for path in (album / "old.avi", tmp_path / "out" / "old.mp4"))
+    assert np.abs(Stylizer(tiny_model)(source).astype(int) - painted).mean() < 20
+
+
+def test_a_video_needs_a_video_for_its_output(album, tmp_path, tiny_model):
+    from clips import panned, write_clip
+
+    write_clip(tmp_path / "clip.mp4", panned(3, 64, 48))
+    with pytest.raises(AllaprimaError, match="written as a video"):
+        stylize(tmp_path / "clip.mp4", tmp_path / "out.jpg", tiny_model)
+    assert stylize(tmp_path / "clip.mp4", model=tiny_model) == [tmp_path / "clip-tiny.mp4"]
