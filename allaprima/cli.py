@@ -4,6 +4,7 @@ import os
 import sys
 
 import typer
+from rich.markup import escape
 
 from allaprima import __version__
 from allaprima.baseline import commands as baseline
@@ -46,7 +47,7 @@ def main():
     except AllaprimaError as error:
         if os.environ.get("ALLAPRIMA_DEBUG"):
             raise
-        console.print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True, markup=True)
+        console.print(f"[red]error:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(2)
     except KeyboardInterrupt:
         console.print("Stopped.")
