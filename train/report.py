@@ -38,13 +38,13 @@ def write_report(path, trainer, style, model, wall_seconds: float):
     rate = trainer.done * settings.batch / max(trainer.seconds, 1e-9)
     parts = [
         f"<h1>{name}</h1>",
-        f"<p>{trainer.done} steps of {settings.batch} photos at {settings.size} px in {trainer.seconds:.0f} s on "
-        f"{trainer.device.type}: {rate:.1f} photos a second. {wall_seconds:.0f} s with loading, measuring and export. "
+        f"<p>{trainer.done} steps of {settings.batch} photo{'s' * (settings.batch > 1)} at {settings.size} px in "
+        f"{trainer.seconds:.0f} s on {trainer.device.type}: {rate:.1f} photos a second. {wall_seconds:.0f} s with loading, measuring and export. "
         f"The model file is <b>{html.escape(str(model))}</b>, {Path(model).stat().st_size / 1e6:.1f} MB.</p>",
         _row([(to_image(read_style(style, 512)), Path(style).name)], height=320),
         "<h2>Photos it was not trained on</h2>",
         *(
-            _row([(photo, f"{html.escape(label)}"), (picture, "stylized")])
+            _row([(photo, label), (picture, "stylized")])
             for photo, picture, label in zip(photos, stylized, trainer.photos.names, strict=True)
         ),
         "<h2>Costs while training</h2>",

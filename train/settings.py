@@ -50,7 +50,7 @@ class Settings:
         return self
 
 
-# How long each takes is printed before training starts; docs/training.md has what was measured.
+# How long each takes on the machine at hand is printed a few steps into the training.
 PRESETS = {
     "quick": {},
     "balanced": {"steps": 4000, "batch": 4},

@@ -252,7 +252,7 @@ def _announce(trainer, output, report):
     skipped = f" ({photos.skipped} files could not be read and are skipped)" if photos.skipped else ""
     console.print(
         f"Training {s.architecture} on {trainer.device.type} with {trainer.loss.network.dtype}: "
-        f"{s.steps} steps of {s.batch} photos at {s.size} px, from {len(photos.train)} photos{skipped}, "
+        f"{s.steps} steps of {s.batch} photo{'s' * (s.batch > 1)} at {s.size} px, from {len(photos.train)} photos{skipped}, "
         f"{len(photos.held_out)} held out.".replace("torch.", "")
     )
     also = f", {output.with_suffix('.html')} (report)" if report else ""
