@@ -10,6 +10,7 @@ differ in whether they obey it. What comes out is H.264 4:2:0, which every brows
 import os
 import queue
 import threading
+from contextlib import closing
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -351,7 +352,9 @@ class _EncodedSound:
 def background(items, ahead=_AHEAD):
     """Run a generator in a thread of its own, at most `ahead` items before its reader.
 
-    An exception in it comes out here; leaving the loop, or an exception in the reader, ends the thread.
+    An exception in it comes out here. Whoever reads must close it (`contextlib.closing`) before what the generator
+    reads from is closed: an exception in the reader alone would leave the thread at work for as long as the traceback
+    lives.
     """
     ready, stopped = queue.Queue(ahead), threading.Event()
 
@@ -411,13 +414,14 @@ def stylize_video(source, output, stylizer, strength=1.0) -> Path:
         with VideoWriter.like(clip, first.rgb, part) as writer, progress_bar() as bar:
             task = bar.add_task("Stylizing", total=clip.frame_count, unit="frames", note="")
             frames = 0
-            for item in background(_stylized(background(items), stylizer, strength)):
-                if isinstance(item, Picture):
-                    writer.write(item.rgb, item.start, item.duration)
-                    frames += 1
-                    bar.update(task, completed=frames)
-                else:
-                    writer.write_sound(item)
+            with closing(background(_stylized(background(items), stylizer, strength))) as painted:
+                for item in painted:
+                    if isinstance(item, Picture):
+                        writer.write(item.rgb, item.start, item.duration)
+                        frames += 1
+                        bar.update(task, completed=frames)
+                    else:
+                        writer.write_sound(item)
             bar.update(task, total=frames)  # the file's own count was a guess, or it was cut off
     _warn_of_damage(clip, frames)
     return output
@@ -459,10 +463,11 @@ def first_picture(clip):
 
 
 def _stylized(items, stylizer, strength):
-    for item in items:
-        if isinstance(item, Picture):
-            item = replace(item, rgb=stylizer(item.rgb, strength=strength))
-        yield item
+    with closing(items):
+        for item in items:
+            if isinstance(item, Picture):
+                item = replace(item, rgb=stylizer(item.rgb, strength=strength))
+            yield item
 
 
 def _announce(clip, rgb, output):

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from fractions import Fraction
 
@@ -12,8 +13,9 @@ import clips
 import numpy as np
 import pytest
 
+from allaprima.errors import AllaprimaError
 from allaprima.infer.stylizer import Stylizer
-from allaprima.infer.video import Clip, background, sample_frames, stylize_video
+from allaprima.infer.video import Clip, VideoWriter, background, sample_frames, stylize_video
 
 
 def same(rgb, strength=1.0):
@@ -268,3 +270,20 @@ def test_ctrl_c_leaves_nothing(tmp_path):
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=30) != 0
     assert sorted(tmp_path.iterdir()) == [source]
+
+
+@pytest.mark.parametrize("stage", ["stylizer", "writer"])
+def test_an_error_ends_all_threads_before_the_clip_is_closed(tmp_path, monkeypatch, stage):
+    """While the exception, and with it every frame of its traceback, is still held: reading a closed clip crashes."""
+    clips.write_clip(tmp_path / "clip.mp4", clips.panned(60, 160, 120))
+
+    def fail(*arguments, **options):
+        raise AllaprimaError("stop here")
+
+    if stage == "writer":
+        monkeypatch.setattr(VideoWriter, "write", fail)
+    before = threading.active_count()
+    with pytest.raises(AllaprimaError, match="stop here") as held:
+        stylize_video(tmp_path / "clip.mp4", tmp_path / "out.mp4", fail if stage == "stylizer" else same)
+    assert threading.active_count() == before, held
+    assert not (tmp_path / "out.mp4").exists()

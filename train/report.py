@@ -92,10 +92,8 @@ def write_report(path, trainer, style, model, wall_seconds: float):
         _table(
             ["setting", "value"],
             [[k, v] for k, v in settings.to_dict().items()]
-            + [
-                [f"balanced weight of {layer}", f"{weight:.3g}"]
-                for layer, weight in (objective.content | objective.style).items()
-            ],
+            + [[f"balanced content weight of {layer}", f"{w:.3g}"] for layer, w in objective.content.items()]
+            + [[f"balanced style weight (lambda) of {layer}", f"{w:.3g}"] for layer, w in objective.style.items()],
         ),
         f"<p>allaprima {__version__}</p>",
     ]
