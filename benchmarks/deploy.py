@@ -17,13 +17,14 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
 import clips  # noqa: E402
+from memory import PEAK  # noqa: E402
 
-PEAK = """
-import resource, sys
+VIDEO = PEAK + """
+import sys
 from allaprima import Stylizer
 from allaprima.infer.video import stylize_video
 stylize_video(sys.argv[1], sys.argv[2], Stylizer(sys.argv[3]))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(round(peak_megabytes()))
 """
 
 
@@ -65,8 +66,8 @@ def main():
         for frames in (arguments.frames, 8 * arguments.frames):
             clip = folder / f"{frames}.mp4"
             clips.write_clip(clip, clips.panned(frames, 640, 480))
-            said = subprocess.check_output([python, "-c", PEAK, clip, folder / "out.mp4", arguments.model], text=True)
-            print(f"video of {frames:5} frames at 640x480: {int(said.split()[-1]) / 1024:.0f} MB at the most")
+            said = subprocess.check_output([python, "-c", VIDEO, clip, folder / "out.mp4", arguments.model], text=True)
+            print(f"video of {frames:5} frames at 640x480: {said.split()[-1]} MB at the most")
 
 
 if __name__ == "__main__":

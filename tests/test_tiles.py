@@ -13,6 +13,7 @@ from PIL import Image
 from allaprima.infer import tiles
 from allaprima.infer.modelfile import measure_normalization, pin_normalization
 from allaprima.infer.stylizer import Stylizer
+from memory import PEAK
 
 
 def collage(height, width):
@@ -164,12 +165,11 @@ def test_a_strip_thinner_than_the_network_takes(tiny_model, large):
     assert Stylizer(tiny_model)(strip).shape == strip.shape == (5, 600_900, 3)
 
 
-MEASURE = """
-import resource, sys
+MEASURE = PEAK + """
+import sys
 from allaprima.infer.convert import stylize
 stylize(sys.argv[1], sys.argv[2], sys.argv[3])
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(peak / (1e9 if sys.platform == "darwin" else 1e6))
+print(peak_megabytes() / 1000)
 """
 
 

@@ -12,6 +12,7 @@ import av
 import clips
 import numpy as np
 import pytest
+from memory import PEAK
 
 from allaprima.errors import AllaprimaError
 from allaprima.infer.stylizer import Stylizer
@@ -237,14 +238,14 @@ def iter_of(items):
     yield from items
 
 
-RUN = """
-import resource, sys, time
+RUN = PEAK + """
+import sys, time
 from allaprima.infer.video import stylize_video
 def slow(rgb, strength):
     time.sleep(float(sys.argv[3]))
     return rgb
 stylize_video(sys.argv[1], sys.argv[2], slow)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+print(round(peak_megabytes()))
 """
 
 
