@@ -11,15 +11,15 @@ from allaprima.infer.live import parse_size
 from allaprima.infer.stylizer import Stylizer
 
 JOHNSON = Path(__file__).parent / "reference" / "johnson.onnx"  # its weights are random: time doesn't depend on them
-WARM_UP = 2  # runs that are not counted: memory is allocated in them
+BLOCK, PAUSE = 5, 0.1  # runs of one model in a turn, and seconds of rest before it
 
 
 def bench(model, sizes=("640x480", "1280x720"), runs=30, provider=None, threads=None, against=None) -> list[dict]:
     """Time `model` at every size "WIDTHxHEIGHT" and print a table; returns its rows.
 
     A row: size, median and p95 in milliseconds, fps (of the median), and where there is a model to compare with
-    `against_median` in milliseconds and `ratio`, how many times as fast. The runs of the two alternate, so that
-    whatever else the machine does hits both.
+    `against_median` in milliseconds and `ratio`, how many times as fast. The two take turns, so that whatever
+    else the machine does hits both.
     """
     from rich.console import Console
     from rich.table import Table
@@ -62,14 +62,19 @@ def bench(model, sizes=("640x480", "1280x720"), runs=30, provider=None, threads=
 
 
 def measure(stylizers, width, height, runs):
-    """Milliseconds of each run of each stylizer on a noisy uint8 frame: a list of `runs` numbers for each."""
+    """Milliseconds of each run of each stylizer on a noisy uint8 frame: a list of `runs` numbers for each.
+
+    They take turns in blocks, and the first frame of a block is not counted: for a while after a run, the threads of
+    one session wait for more work without sleeping, and would take the cores from the other.
+    """
     frame = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
     times = [[] for _ in stylizers]
-    for run in range(WARM_UP + runs):
+    while len(times[-1]) < runs:
         for stylizer, mine in zip(stylizers, times):
-            start = time.perf_counter()
+            time.sleep(PAUSE)
             stylizer(frame)
-            if run >= WARM_UP:
+            for _ in range(min(BLOCK, runs - len(mine))):
+                start = time.perf_counter()
+                stylizer(frame)
                 mine.append(1000 * (time.perf_counter() - start))
     return times
-
