@@ -53,20 +53,21 @@ def main():
         python = folder / "env" / "bin" / "python"
         subprocess.run(["uv", "venv", "-q", folder / "env"], check=True)
         subprocess.run(["uv", "pip", "install", "-q", "--python", python, ROOT], check=True)
-        site = Path(subprocess.check_output([python, "-c", "import allaprima; print(allaprima.__path__[0])"], text=True).strip())
-        torch = subprocess.run([python, "-c", "import torch"], capture_output=True).returncode == 0
+        run = [python, "-I", "-c"]  # -I: what is installed, not the checkout that this may be called from
+        site = Path(subprocess.check_output([*run, "import allaprima; print(allaprima.__path__[0])"], text=True).strip())
+        torch = subprocess.run([*run, "import torch"], capture_output=True).returncode == 0
         print(f"installed: {size_of(site.parent):.0f} MB, of which allaprima {size_of(site):.0f} MB; torch: {torch}")
-        nothing = seconds([python, "-c", "pass"])
+        nothing = seconds([*run, "pass"])
         for what, code in (
             ("import allaprima", "import allaprima"),
             ("import Stylizer", "from allaprima import Stylizer"),
             ("load the model", f"from allaprima import Stylizer; Stylizer({arguments.model!r})"),
         ):
-            print(f"{what:18} {seconds([python, '-c', code]) - nothing:.2f} s beyond an empty Python ({nothing:.2f} s)")
+            print(f"{what:18} {seconds([*run, code]) - nothing:.2f} s beyond an empty Python ({nothing:.2f} s)")
         for frames in (arguments.frames, 8 * arguments.frames):
             clip = folder / f"{frames}.mp4"
             clips.write_clip(clip, clips.panned(frames, 640, 480))
-            said = subprocess.check_output([python, "-c", VIDEO, clip, folder / "out.mp4", arguments.model], text=True)
+            said = subprocess.check_output([*run, VIDEO, clip, folder / "out.mp4", arguments.model], text=True)
             print(f"video of {frames:5} frames at 640x480: {said.split()[-1]} MB at the most")
 
 
