@@ -172,10 +172,12 @@ def test_bench_measures_both_models_in_turns(tiny_model, sizes, against, capsys,
     assert sizes[0] in out and ("no johnson model" in out) == (not against)
 
 
-def test_bench_alternates(monkeypatch):
+def test_bench_takes_turns_in_blocks_after_a_warm_up(monkeypatch):
+    monkeypatch.setattr(bench, "BLOCK", 2)
+    monkeypatch.setattr(bench, "PAUSE", 0)
     calls = []
-    times = bench.measure([lambda frame: calls.append("a"), lambda frame: calls.append("b")], 32, 16, runs=4)
-    assert "".join(calls) == "ab" * (bench.WARM_UP + 4) and [len(mine) for mine in times] == [4, 4]
+    times = bench.measure([lambda frame: calls.append("a"), lambda frame: calls.append("b")], 32, 16, runs=3)
+    assert "".join(calls) == "aaa" "bbb" "aa" "bb" and [len(mine) for mine in times] == [3, 3]
 
 
 NO_TORCH = """
