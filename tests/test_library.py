@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import make_model
+from conftest import PHOTOS, ROOT, make_model
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -179,3 +179,34 @@ def test_a_video_needs_a_video_for_its_output(album, tmp_path, tiny_model):
     with pytest.raises(AllaprimaError, match="written as a video"):
         stylize(tmp_path / "clip.mp4", tmp_path / "out.jpg", tiny_model)
     assert stylize(tmp_path / "clip.mp4", model=tiny_model) == [tmp_path / "clip-tiny.mp4"]
+
+
+BUNDLED_STYLES = sorted((ROOT / "infer" / "styles").glob("*.onnx"))
+
+
+@pytest.mark.parametrize("path", BUNDLED_STYLES, ids=lambda path: path.stem)
+def test_a_bundled_style_paints_without_a_grid_or_a_border(path):
+    stylizer = Stylizer(path)
+    assert stylizer.metadata["name"] == path.stem and stylizer.metadata["credit"] and stylizer.metadata["licence"]
+    photo = np.asarray(Image.open(PHOTOS / "china.jpg").convert("RGB"))
+    painted = stylizer(photo)
+    assert np.abs(painted.astype(int) - photo).mean() > 20
+    assert np.array_equal(stylizer(photo, strength=0), photo)
+
+    grey = painted.mean(2)[: photo.shape[0] // 32 * 32, : photo.shape[1] // 32 * 32]
+    power = np.abs(np.fft.fft2(grey - grey.mean())) ** 2
+    for axis in (0, 1):
+        line = power.mean(1 - axis)
+        for period in (2, 4, 8):
+            at = len(line) // period
+            around = np.r_[line[at - 7 : at - 1], line[at + 2 : at + 8]]
+            assert line[at] < 3 * np.median(around), f"a grid of {period} pixels"
+
+    rim = np.ones(painted.shape[:2], bool)
+    rim[16:-16, 16:-16] = False
+    level = painted.mean(2)
+    near = np.zeros_like(rim)
+    near[16:-16, 16:-16] = True
+    near[48:-48, 48:-48] = False
+    assert abs(level[rim].mean() - level[near].mean()) < 12  # no darker than the 32 pixels further in
+    assert 0.6 < level[rim].std() / level[near].std() < 1.6  # no blurrier, no noisier
