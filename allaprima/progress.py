@@ -8,19 +8,19 @@ console = Console(stderr=True)
 
 
 class RateColumn(ProgressColumn):
-    """Units per second, from rich's own smoothed speed."""
+    """Units per second, from rich's own smoothed speed; nothing for a task without a unit."""
 
     def render(self, task):
         speed = task.finished_speed or task.speed
         unit = task.fields.get("unit", "")
-        return Text("" if speed is None else f"{speed:.1f} {unit}/s", style="cyan")
+        return Text("" if speed is None or not unit else f"{speed:.1f} {unit}/s", style="cyan")
 
 
 def progress_bar() -> Progress:
     """A rich Progress; give each task `unit="frames"` or the like, and a `note` to show behind the time left."""
     return Progress(
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(bar_width=16),
         MofNCompleteColumn(),
         RateColumn(),
         TimeRemainingColumn(),

@@ -266,8 +266,7 @@ def _loop(trainer: Trainer, run: Path, checkpoint: Path):
     """Step until done: progress, checkpoints, previews, and the way back after a divergence."""
     total, good, rollbacks = trainer.settings.steps, _copy(trainer.state()), 0
     with progress_bar() as bar, _stop_signals() as stopped:
-        batch = trainer.settings.batch
-        task = bar.add_task("training", total=total * batch, completed=trainer.done * batch, unit="photos", note="")
+        task = bar.add_task("steps", total=total, completed=trainer.done, note="")
         timed = (trainer.done, time.perf_counter())
         while trainer.done < total:
             tick = time.perf_counter()
@@ -286,11 +285,9 @@ def _loop(trainer: Trainer, run: Path, checkpoint: Path):
                 console.print(f"J diverged: back to step {trainer.done}, at half the learning rate.")
                 continue
             trainer.seconds += time.perf_counter() - tick
-            bar.update(
-                task,
-                completed=trainer.done * batch,
-                note=f"step {trainer.done}/{total}  J {J:.3f}  content {content:.3f}  style {style:.3f}",
-            )
+            rate = (trainer.done - timed[0]) * trainer.settings.batch / (time.perf_counter() - timed[1])
+            note = f"{rate:.1f} photos/s  J {J:.2f}  content {content:.2f}  style {style:.2f}"
+            bar.update(task, completed=trainer.done, note=note)
             if trainer.done == timed[0] + 8:  # the first steps are slower, so the estimate waits for a few
                 left = (time.perf_counter() - timed[1]) / 8 * (total - trainer.done)
                 console.print(f"This will take about {_minutes(left)}.")
