@@ -73,7 +73,7 @@ def read_picture(path, animated=True) -> Picture:
                     image.seek(number)
                 image.load()
                 duration = image.info.get("duration", 0)
-                frame, exif, profile = _upright_rgb(image)
+                frame, exif, profile = upright_rgb(image)
                 pixels, alpha = _arrays(frame)
                 frames.append((pixels, alpha, duration))
                 if number == 0:
@@ -148,7 +148,7 @@ def _open(path):
         raise _damaged(path, error) from error
 
 
-def _upright_rgb(image):
+def upright_rgb(image):
     """(the frame as upright RGB or RGBA, its EXIF bytes without an orientation, its profile where it is an RGB one)."""
     profile = image.info.get("icc_profile")
     try:

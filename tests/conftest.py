@@ -106,3 +106,14 @@ def own_styles_folder(tmp_path_factory, monkeypatch):
     folder = tmp_path_factory.mktemp("styles")
     monkeypatch.setenv("ALLAPRIMA_STYLES", str(folder))
     return folder
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """One thread for torch: small pictures are as quick, and a second one waits for its core on a busy machine."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -5,7 +5,6 @@ import time
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from typer import Typer
 from typer.testing import CliRunner
@@ -23,13 +22,7 @@ from conftest import PHOTOS, make_model
 GOAL = Objective(content={"relu2_2": 1e-5}, style={"relu1_2": 1e-9, "relu2_2": 1e-9})
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """As in test_optimizer.py."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -28,13 +28,7 @@ STYLE = {"relu1_2": 1e-9, "relu2_2": 1e-9}
 GOAL = Objective(content=CONTENT, style=STYLE)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Pictures this small are as quick on one, and a second one waits for its core on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

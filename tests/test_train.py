@@ -17,7 +17,7 @@ from safetensors import safe_open
 from allaprima.cli import main
 from allaprima.errors import AllaprimaError
 from allaprima.train import trainer as training
-from allaprima.train.photos import BUNDLED, BUNDLED_HELD_OUT, Photos, read_style
+from allaprima.train.photos import BUNDLED, BUNDLED_HELD_OUT, Photos, read_rgb, read_style
 from allaprima.train.settings import Settings, change, make_settings, parse_layers
 from clips import panned, write_clip
 from conftest import ROOT
@@ -199,6 +199,16 @@ def test_photos_come_from_nested_folders_and_broken_ones_are_counted(tmp_path):
     photos = Photos(tmp_path, size=64)
     assert (len(photos.train), len(photos.held_out), photos.skipped) == (2, 1, 2)
     assert all(min(p.shape[1:]) == 96 and p.dtype == torch.uint8 for p in photos.train)
+
+
+def test_16_bit_and_turned_pictures_are_read_as_they_look(tmp_path):
+    ramp = np.tile(np.arange(0, 65536, 256, dtype=np.uint16), (80, 1))
+    Image.fromarray(ramp).save(tmp_path / "deep.png")
+    assert np.abs(np.asarray(read_rgb(tmp_path / "deep.png"))[..., 0].astype(int) - ramp // 257).max() <= 1
+    exif = Image.Exif()
+    exif[274] = 6  # shown a quarter turn clockwise
+    Image.new("RGB", (40, 20)).save(tmp_path / "turned.jpg", exif=exif)
+    assert read_rgb(tmp_path / "turned.jpg").size == (20, 40)
 
 
 def test_crops_are_a_function_of_the_seed():

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from torch.nn import functional as F
 
 from allaprima.errors import AllaprimaError
+from allaprima.infer.images import upright_rgb
 
 BUNDLED = Path(__file__).parent / "photos"
 # Bundled photos that are kept for measuring: a face, a building, a landscape.
 BUNDLED_HELD_OUT = ("astronaut.jpg", "china.jpg", "sunset.jpg")
 MEMORY = 4 * 2**30  # bytes of photos kept at most; a larger folder is sampled
-VIDEO_ENDINGS = {".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v"}
 
 
 class Photos:
@@ -30,10 +30,7 @@ class Photos:
     def __init__(self, source=None, size=256, held_out=3):
         self.size, self.skipped = size, 0
         source = Path(source) if source else BUNDLED
-        if source.suffix.lower() in VIDEO_ENDINGS and source.is_file():
-            photos = list(self._from_video(source))
-        else:
-            photos = list(self._from_folder(source))
+        photos = list(self._from_video(source) if source.is_file() else self._from_folder(source))
         if len(photos) < 2:
             raise AllaprimaError(
                 f"{source} has {len(photos)} photos that can be read: give a folder with at least two, "
@@ -113,7 +110,7 @@ def read_rgb(file, short_side=None) -> Image.Image:
                 if short_side:
                     scale = short_side / min(image.size)
                     image.draft("RGB", tuple(int(side * scale) for side in image.size))
-                return ImageOps.exif_transpose(image).convert("RGB")
+                return upright_rgb(image)[0].convert("RGB")
     except FileNotFoundError as error:
         raise AllaprimaError(f"{file} does not exist: check the spelling of the path.") from error
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
