@@ -378,7 +378,7 @@ def background(items, ahead=_AHEAD):
             items.close()
         put((None, error or StopIteration()))
 
-    thread = threading.Thread(target=work, daemon=True)
+    thread = threading.Thread(target=work, daemon=True, name="allaprima video")
     thread.start()
     try:
         while True:
