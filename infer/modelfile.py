@@ -1,4 +1,4 @@
-"""A model file's bytes: is it ONNX and whole, and the same model with its instance normalizations pinned.
+"""A model file's bytes: is it ONNX and whole, and the same model with what it measures on a picture pinned.
 
 A deploy machine has no `onnx` package, and none is needed: a protobuf message is a run of fields, and these few lines
 read and write them. Encoding: https://protobuf.dev/programming-guides/encoding/. Field numbers:
@@ -14,6 +14,7 @@ IR_VERSION, GRAPH = 1, 7  # fields of ModelProto
 NODE, INITIALIZER, OUTPUT = 1, 5, 12  # of GraphProto
 NODE_INPUT, NODE_OUTPUT, OP_TYPE = 1, 2, 4  # of NodeProto
 FLOAT = 1  # TensorProto.DataType
+NORMALIZATION, GLOBAL_POOL = "InstanceNormalization", "GlobalAveragePool"  # the nodes that look at a whole picture
 
 
 def check_model_file(data: bytes, path) -> None:
@@ -33,31 +34,34 @@ def check_model_file(data: bytes, path) -> None:
         raise AllaprimaError(f"{path} is cut short or damaged: copy or export the model file again.")
 
 
-def pin_normalization(model: bytes, statistics) -> bytes:
-    """The same ONNX model with every instance normalization done by given numbers.
+def pin_statistics(model: bytes, statistics) -> bytes:
+    """The same ONNX model with everything that it measures on a whole picture given as numbers.
 
-    statistics: a list of (mean [C], variance [C]), one for each InstanceNormalization in the order of the graph; it
-    becomes the BatchNormalization that has these numbers as constants. What becomes of a pixel then depends on its
-    neighbourhood alone, and no longer on the whole picture. (ONNX Runtime folds most of it into the convolutions.)
+    statistics: a list of (mean [C], variance [C]), one for each InstanceNormalization and GlobalAveragePool (whose
+    variance is not used) in the order of the graph. A normalization becomes the BatchNormalization that has these numbers
+    as constants, a pooling becomes its mean. What becomes of a pixel then depends on its neighbourhood alone, and no
+    longer on the whole picture. (ONNX Runtime folds most of it into the convolutions.)
     """
-    def pin(node, k):
+    def pin(op, node, k):
+        mean, variance = statistics[k]
+        if op == GLOBAL_POOL:
+            return b"", _constant(_texts(node, NODE_OUTPUT)[0], mean, (1, -1, 1, 1))
         inputs = [raw for number, _, raw, _ in node if number == NODE_INPUT]
         inputs += [_field(NODE_INPUT, f"pinned_mean.{k}"), _field(NODE_INPUT, f"pinned_variance.{k}")]
         rest = [raw for number, _, raw, _ in node if number not in (NODE_INPUT, OP_TYPE)]  # epsilon is the same
-        mean, variance = statistics[k]
         return (_field(NODE, b"".join([*inputs, *rest, _field(OP_TYPE, "BatchNormalization")])),
                 _constant(f"pinned_mean.{k}", mean) + _constant(f"pinned_variance.{k}", variance))
 
-    return _rewrite_normalization(model, pin)
+    return _rewrite_statistics(model, pin)
 
 
-def measure_normalization(model: bytes) -> bytes:
-    """The same ONNX model with two more outputs for the k-th InstanceNormalization of the graph.
+def measure_statistics(model: bytes) -> bytes:
+    """The same ONNX model with two more outputs for the k-th InstanceNormalization or GlobalAveragePool of the graph.
 
-    They are `mean.k` and `variance.k`, [N, C, 1, 1] float: those of the normalization's input.
+    They are `mean.k` and `variance.k`, [N, C, 1, 1] float: those of the node's input.
     """
-    def measure(node, k):
-        x = next(bytes(value).decode() for number, _, _, value in node if number == NODE_INPUT)
+    def measure(op, node, k):
+        x = _texts(node, NODE_INPUT)[0]
         nodes = [
             _field(NODE, b"".join(raw for _, _, raw, _ in node)),
             _node("GlobalAveragePool", [x], f"mean.{k}"),
@@ -67,18 +71,19 @@ def measure_normalization(model: bytes) -> bytes:
         ]
         return b"".join(nodes), _float_output(f"mean.{k}") + _float_output(f"variance.{k}")
 
-    return _rewrite_normalization(model, measure)
+    return _rewrite_statistics(model, measure)
 
 
-def _rewrite_normalization(model, rewrite):
-    """Replace the k-th InstanceNormalization by `rewrite(its fields, k)` -> (nodes, further fields of the graph)."""
+def _rewrite_statistics(model, rewrite):
+    """Replace the k-th node that looks at a whole picture by `rewrite(op, its fields, k)` -> (nodes, further fields)."""
     parts = []
     for number, kind, raw, body in _fields(model):
         if (number, kind) == (GRAPH, BYTES):
             graph, further, k = [], [], 0
             for part, _, field, node in _fields(body):
-                if part == NODE and _is_normalization(node):
-                    field, more = rewrite(list(_fields(node)), k)
+                op = _texts(_fields(node), OP_TYPE) if part == NODE else []
+                if op and op[0] in (NORMALIZATION, GLOBAL_POOL):
+                    field, more = rewrite(op[0], list(_fields(node)), k)
                     further.append(more)
                     k += 1
                 graph.append(field)
@@ -87,8 +92,8 @@ def _rewrite_normalization(model, rewrite):
     return b"".join(parts)
 
 
-def _is_normalization(node):
-    return any(number == OP_TYPE and value == b"InstanceNormalization" for number, _, _, value in _fields(node))
+def _texts(fields, wanted):
+    return [bytes(value).decode() for number, _, _, value in fields if number == wanted]
 
 
 def _node(op, inputs, output):
@@ -96,10 +101,11 @@ def _node(op, inputs, output):
     return _field(NODE, b"".join([*names, _field(OP_TYPE, op)]))
 
 
-def _constant(name, values):
+def _constant(name, values, shape=(-1,)):
     """GraphProto.initializer: dims = 1, data_type = 2, name = 8, raw_data = 9."""
-    return _field(INITIALIZER, _number(1, len(values)) + _number(2, FLOAT) + _field(8, name)
-                  + _field(9, np.asarray(values, "<f4").tobytes()))
+    values = np.asarray(values, "<f4").reshape(shape)
+    dims = b"".join(_number(1, size) for size in values.shape)
+    return _field(INITIALIZER, dims + _number(2, FLOAT) + _field(8, name) + _field(9, values.tobytes()))
 
 
 def _float_output(name):

@@ -8,7 +8,7 @@ receptive field agree where they meet.
 
 import numpy as np
 
-from allaprima.infer.modelfile import measure_normalization, pin_normalization
+from allaprima.infer.modelfile import measure_statistics, pin_statistics
 
 WHOLE = 1536 * 1536  # px: what goes through the network at once, a frame of 1920x1080 too; memory grows with it
 SIDE = 1280  # px of a tile with its margins
@@ -24,7 +24,7 @@ def stylize(model, open_session, forward, image, strength=1.0, progress=None):
     (stylized batch, values of the outputs). progress(done, total) is called after every tile.
     """
     statistics = measure(model, open_session, forward, image)
-    session = open_session(pin_normalization(model, statistics))
+    session = open_session(pin_statistics(model, statistics))
     windows = list(layout(*image.shape[:2]))
     stylized = np.empty_like(image)
     for done, (core, window, inside) in enumerate(windows, 1):
@@ -35,12 +35,12 @@ def stylize(model, open_session, forward, image, strength=1.0, progress=None):
 
 
 def measure(model, open_session, forward, image):
-    """[(mean [C], variance [C])] of every instance normalization's input, as of the whole picture.
+    """[(mean [C], variance [C])] of the input of every node that looks at the whole picture, as of all of it.
 
     They are taken on mosaics: pictures of a size that goes through at once, of patches spread evenly over the whole
     picture at full resolution. (A picture scaled down has other edges and brush strokes, and so other statistics.)
     """
-    session = open_session(measure_normalization(model))
+    session = open_session(measure_statistics(model))
     names = [output.name for output in session.get_outputs() if output.name.startswith(("mean.", "variance."))]
     if not names:
         return []

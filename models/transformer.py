@@ -6,43 +6,75 @@ Transfer and Super-Resolution*, ECCV 2016, with instance normalization (Ulyanov 
 """
 
 import torch
+from onnx import TensorProto
 from torch import nn
 from torch.nn import functional as F
 
 from allaprima.errors import AllaprimaError
-from allaprima.models.blocks import Conv, Graph, Merge, MirrorFirst, Residual, SeparableResidual, ToPixels, Upsample
+from allaprima.models.blocks import (
+    Contrast,
+    Conv,
+    Graph,
+    InstanceNorm,
+    Merge,
+    MirrorFirst,
+    Residual,
+    SeparableResidual,
+    SettlingNorm,
+    ToPixels,
+    Upsample,
+)
 
 
 class Transformer(nn.Module):
     """What all transformer networks share: padding to a size that suits the network, and the value range.
 
-    Subclasses set `multiple` (height and width inside the network are multiples of it) and `margin` (pixels that are
-    reflected outwards on each side and cut off again, so that the zero padding inside never shows), and implement `body`
-    in torch and `body_onnx` in ONNX: pixels to pixels, both [N, 3, h, w] around 0, where 0..1 is -0.5..0.5.
+    Subclasses set `multiple` (height and width inside the network are multiples of it), `margin` (pixels that are
+    reflected outwards at the top and left, and at the bottom and right, and cut off again, so that the zero padding inside
+    never shows) and `lead` (rows and columns beyond the margin, at the top and left, for a strided first convolution
+    without padding). They implement `body` in torch: pixels around 0, where 0..1 is -0.5..0.5, [N, 3, lead + h,
+    lead + w] to [N, 3, h, w]; and `onnx` in ONNX: from 0..255, float, in the same layout, to rounded pixels, uint8
+    [N, h, w, 3].
     """
 
     architecture: str
     multiple: int
-    margin: int
+    margin: tuple[int, int]
+    lead = 0
 
     def forward(self, photos: torch.Tensor) -> torch.Tensor:
         """Photos RGB [N, 3, H, W], 0..1, H and W >= 16, to stylized pictures of the same shape, not clamped."""
         height, width = photos.shape[-2:]
-        down, right = (-(size + 2 * self.margin) % self.multiple for size in (height, width))
-        half, m = self.margin // 2, self.margin
-        x = F.pad(photos - 0.5, [half] * 4, mode="reflect")  # in two steps: 16 pixels can't reflect 16
-        x = F.pad(x, [m - half, m - half + right, m - half, m - half + down], mode="reflect")
-        return self.body(x)[..., m : m + height, m : m + width] + 0.5
+        first, before, after = self.pads()
+        down, right = (after + -(size + sum(self.margin)) % self.multiple for size in (height, width))
+        x = F.pad(photos - 0.5, [first] * 4, mode="reflect")
+        x = F.pad(x, [before, right, before, down], mode="reflect")
+        start = self.margin[0]
+        return self.body(x)[..., start : start + height, start : start + width] + 0.5
+
+    def pads(self) -> tuple[int, int, int]:
+        """The pixels to reflect outwards, in two steps, since 16 pixels can't reflect 16 at once.
+
+        First so many on all sides, then so many before and so many (and what a multiple needs) after them.
+        """
+        first = min(8, *self.margin)
+        return first, self.margin[0] + self.lead - first, self.margin[1] - first
+
+    def settle(self):
+        """Put each `SettlingNorm` into evaluation mode, in which the export has it; `train()` undoes it."""
+        for module in self.modules():
+            if isinstance(module, SettlingNorm):
+                module.eval()
 
 
 class Johnson(Transformer):
     """1.7 million parameters: 9x9 stem, two strided convolutions, five residual blocks of 128, and the way back."""
 
-    architecture, multiple, margin = "johnson", 4, 0
+    architecture, multiple, margin = "johnson", 4, (0, 0)
 
     def __init__(self):
         super().__init__()
-        reflect = {"norm": True, "pad": "reflect"}
+        reflect = {"norm": InstanceNorm, "pad": "reflect"}
         self.layers = nn.Sequential(
             Conv(3, 32, 9, **reflect),
             Conv(32, 64, 3, 2, **reflect),
@@ -58,10 +90,13 @@ class Johnson(Transformer):
     def body(self, x):
         return self.layers(x)
 
-    def body_onnx(self, graph: Graph, x: str) -> str:
+    def onnx(self, graph: Graph, photo: str) -> str:
+        x = graph.add("Div", graph.add("Sub", photo, graph.constant(127.5)), graph.constant(255.0))
         for layer in self.layers:
             x = layer.onnx(graph, x)
-        return x
+        x = graph.add("Add", graph.add("Mul", x, graph.constant(255.0)), graph.constant(127.5))
+        x = graph.add("Round", graph.add("Clip", x, graph.constant(0.0), graph.constant(255.0)))
+        return graph.add("Transpose", graph.cast(x, TensorProto.UINT8), perm=[0, 2, 3, 1])
 
 
 class Live(Transformer):
@@ -70,33 +105,37 @@ class Live(Transformer):
     width: channels at 1/2, 1/4 and 1/8. blocks: residual blocks at 1/8. It begins with a nearly grey picture: from
     there, colours and strokes are learned sooner than from a copy of the photo (docs/networks.md).
 
+    Two places are normalized by the picture at hand, so that a dim photo is painted as boldly as a bright one: the photo
+    (`Contrast`) and the last features. The other normalizations settle and vanish in the convolutions.
+
     Zero padding reaches 14 pixels in at the top and left (the strided convolutions pad there alone) and 10 at the
-    bottom and right: the margin cuts that off. What would spread it further, the trunk, never sees it: `MirrorFirst`.
+    bottom and right: the margin is that. What would spread it further, the trunk, never sees it: `MirrorFirst`.
     """
 
-    architecture, multiple, margin = "live", 8, 16
+    architecture, multiple, margin, lead = "live", 8, (14, 10), 1
 
     def __init__(self, width=(16, 32, 64), blocks=6):
         super().__init__()
         half, quarter, eighth = width
-        self.stem = Conv(3, half, 3, 2, norm=True)
-        self.quarter = Conv(half, quarter, 3, 2, norm=True)
-        self.eighth = Conv(quarter, eighth, 3, 2, norm=True)
+        self.contrast = Contrast()
+        self.stem = Conv(3, half, 3, 2, norm=SettlingNorm, pad="none")
+        self.quarter = Conv(half, quarter, 3, 2, norm=SettlingNorm)
+        self.eighth = Conv(quarter, eighth, 3, 2, norm=SettlingNorm)
         self.trunk = nn.Sequential(MirrorFirst(), *(SeparableResidual(eighth) for _ in range(blocks)))
         self.to_quarter = Merge(eighth, quarter)
-        self.to_half = Merge(quarter, half)
+        self.to_half = Merge(quarter, half, InstanceNorm)
         self.to_pixels = ToPixels(half)
         self.to_pixels.conv.weight.data *= 0.1
         nn.init.zeros_(self.to_pixels.conv.bias)
 
     def body(self, x):
-        half = self.stem(x)
+        half = self.stem(self.contrast(x))
         quarter = self.quarter(half)
         x = self.trunk(self.eighth(quarter))
         return self.to_pixels(self.to_half(self.to_quarter(x, quarter), half))
 
-    def body_onnx(self, graph: Graph, x: str) -> str:
-        half = self.stem.onnx(graph, x)
+    def onnx(self, graph: Graph, photo: str) -> str:
+        half = self.stem.onnx(graph, self.contrast.onnx(graph, photo))
         quarter = self.quarter.onnx(graph, half)
         x = self.eighth.onnx(graph, quarter)
         for block in self.trunk:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import artifacts
 from conftest import PHOTOS, ROOT, make_model
 from PIL import Image
 from typer.testing import CliRunner
@@ -193,20 +194,25 @@ def test_a_bundled_style_paints_without_a_grid_or_a_border(path):
     assert np.abs(painted.astype(int) - photo).mean() > 20
     assert np.array_equal(stylizer(photo, strength=0), photo)
 
-    grey = painted.mean(2)[: photo.shape[0] // 32 * 32, : photo.shape[1] // 32 * 32]
-    power = np.abs(np.fft.fft2(grey - grey.mean())) ** 2
-    for axis in (0, 1):
-        line = power.mean(1 - axis)
-        for period in (2, 4, 8):
-            at = len(line) // period
-            around = np.r_[line[at - 7 : at - 1], line[at + 2 : at + 8]]
-            assert line[at] < 3 * np.median(around), f"a grid of {period} pixels"
+    assert max(artifacts.grid(painted).values()) < 3
+    level, deviation = artifacts.border(painted)
+    assert abs(level) < 12 and 0.6 < deviation < 1.6
+    assert artifacts.dots(painted) < 50 and artifacts.calm(stylizer) < 1
 
-    rim = np.ones(painted.shape[:2], bool)
-    rim[16:-16, 16:-16] = False
-    level = painted.mean(2)
-    near = np.zeros_like(rim)
-    near[16:-16, 16:-16] = True
-    near[48:-48, 48:-48] = False
-    assert abs(level[rim].mean() - level[near].mean()) < 12  # no darker than the 32 pixels further in
-    assert 0.6 < level[rim].std() / level[near].std() < 1.6  # no blurrier, no noisier
+
+def test_the_measures_see_what_they_are_for():
+    photo = np.asarray(Image.open(PHOTOS / "astronaut.jpg").convert("RGB"))
+    assert max(artifacts.grid(photo).values()) < 3 and artifacts.dots(photo) < 50 and artifacts.calm(lambda x: x) == 0
+    for period in (2, 4, 8):
+        columns = photo.astype(int)
+        columns[:, ::period] += 30
+        peaks = artifacts.grid(columns.clip(0, 255).astype(np.uint8))
+        assert peaks[period] > 10
+    dotted = photo.copy()
+    dotted[5::40, 5::40] = 255 - dotted[5::40, 5::40] // 4
+    assert artifacts.dots(dotted) > 100
+    framed = photo.copy()
+    framed[:16] //= 4
+    framed[-16:] //= 4
+    level, deviation = artifacts.border(framed)
+    assert level < -15

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from allaprima.infer import tiles
-from allaprima.infer.modelfile import measure_normalization, pin_normalization
+from allaprima.infer.modelfile import measure_statistics, pin_statistics
 from allaprima.infer.stylizer import Stylizer
 from memory import PEAK
 
@@ -43,7 +43,7 @@ def psnr(a, b):
 
 def in_tiles(stylizer, image, statistics, side):
     """`image` by pinned statistics, cut into tiles of another size."""
-    session = stylizer._open(pin_normalization(stylizer._model, statistics))
+    session = stylizer._open(pin_statistics(stylizer._model, statistics))
     out = np.zeros_like(image)
     for core, window, inside in tiles.layout(*image.shape[:2], side=side):
         out[core] = stylizer._forward(session, image[window][None])[0][0][inside]
@@ -65,10 +65,10 @@ def test_tiles_cover_the_picture_once_on_the_grid(height, width, side):
 def test_pinned_to_its_own_statistics_the_model_is_the_same(tiny_model, large):
     """What the rewritten model files calculate is what the model file itself does."""
     stylizer, batch = Stylizer(tiny_model), large[None, :601, :801]
-    session = stylizer._open(measure_normalization(stylizer._model))
+    session = stylizer._open(measure_statistics(stylizer._model))
     stylized, (mean, variance) = stylizer._forward(session, batch, 1.0, ["mean.0", "variance.0"])
     assert (stylized == stylizer(batch)).all() and mean.shape == variance.shape == (1, 8, 1, 1)
-    pinned = stylizer._open(pin_normalization(stylizer._model, [(mean.ravel(), variance.ravel())]))
+    pinned = stylizer._open(pin_statistics(stylizer._model, [(mean.ravel(), variance.ravel())]))
     again = stylizer._forward(pinned, batch)[0]
     assert np.abs(again.astype(int) - stylized).max() <= 1
 
@@ -80,7 +80,7 @@ def test_no_seam_two_layouts_agree_to_a_grey_level(tiny_model, large):
     one, other = (in_tiles(stylizer, large, statistics, side).astype(int) for side in (640, 1024))
     assert np.abs(one - other).max() <= 1
     # The same without the margins, to prove that the comparison would see a seam.
-    session = stylizer._open(pin_normalization(stylizer._model, statistics))
+    session = stylizer._open(pin_statistics(stylizer._model, statistics))
     cut = stylizer._forward(session, large[None, 384:768, 384:768])[0][0].astype(int)
     assert np.abs(cut - one[384:768, 384:768]).max() > 1
 
@@ -100,7 +100,7 @@ def test_the_margin_is_enough_for_our_networks(architecture, tmp_path):
         last *= 10  # networks begin nearly grey, and on grey no seam would show
     onnx.save(build_graph(network), tmp_path / "model.onnx")
     stylizer, image = Stylizer(tmp_path / "model.onnx"), collage(650, 710)
-    session = stylizer._open(measure_normalization(stylizer._model))
+    session = stylizer._open(measure_statistics(stylizer._model))
     names = [output.name for output in session.get_outputs()[1:]]
     values = dict(zip(names, stylizer._forward(session, image[None], 1.0, names)[1]))
     statistics = [(values[f"mean.{k}"].ravel(), values[f"variance.{k}"].ravel()) for k in range(len(names) // 2)]

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 from safetensors import SafetensorError, safe_open
@@ -30,6 +31,8 @@ from allaprima.train.photos import Photos, read_style, to_image, to_tensor
 from allaprima.train.settings import Settings, make_settings, preset_for
 
 KEEP_EVERY = 50  # steps between checkpoints; after a divergence at most so many are done again
+REUSE, WAITING = 4, 64  # how often a photo's crop comes back, and about how many crops lie ready for it
+SETTLE = 0.5  # part of the steps after which the normalization of the network uses fixed numbers
 BALANCE_SEED = 2**62  # the crops that the objective is balanced on: none that a step draws
 
 
@@ -56,7 +59,7 @@ class Trainer:
         self.network = transformer(settings.architecture).to(self.device, memory_format=torch.channels_last)
         self.optimizer = torch.optim.Adam(self.network.parameters(), settings.learning_rate, betas=(0.9, 0.99))
         self.cost = torch.compile(self._cost) if self.device.type == "cuda" else self._cost
-        self.history, self.rate_factor, self.seconds = [], 1.0, 0.0
+        self.history, self.rate_factor, self.seconds, self._batches = [], 1.0, 0.0, {}
 
     @property
     def done(self) -> int:
@@ -69,8 +72,10 @@ class Trainer:
         """
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate()
-        photos = self._crops(self.settings.batch, self.settings.seed * 1_000_003 + self.done)
-        costs = self.cost(photos)
+        self.network.train()
+        if self.done >= SETTLE * self.settings.steps:
+            self.network.settle()
+        costs = self.cost(*self._batch())
         self.optimizer.zero_grad(set_to_none=True)
         costs.J.mean().backward()
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1e6)
@@ -81,12 +86,26 @@ class Trainer:
         self.history.append(values)
         return values
 
-    def _cost(self, photos) -> Costs:
-        content_targets = self.loss.content_targets(photos)
+    def _cost(self, photos, content_targets) -> Costs:
         # on a CPU the network is a tenth of the work and gains nothing from bfloat16
         with torch.autocast(self.device.type, self.loss.network.dtype, enabled=self.device.type == "cuda"):
             stylized = self.network(photos)
         return self.loss(stylized.float(), content_targets, self.style_targets)
+
+    def _batch(self):
+        """The photos of this step and their content targets, which take a quarter of a step's time to compute.
+
+        A batch is therefore used about REUSE times, in random order among those that lie ready. Which one a step uses
+        follows from its number alone, so that a continued training has the same.
+        """
+        s, oldest = self.settings, self.done // REUSE
+        random = np.random.default_rng((s.seed, self.done))
+        number = oldest + int(random.integers(max(4, WAITING // s.batch)))
+        self._batches = {key: batch for key, batch in self._batches.items() if key >= oldest}
+        if number not in self._batches:
+            photos = self._crops(s.batch, s.seed * 1_000_003 + number)
+            self._batches[number] = photos, self.loss.content_targets(photos)
+        return self._batches[number]
 
     def _crops(self, count, seed):
         return self.photos.batch(count, seed).to(self.device).contiguous(memory_format=torch.channels_last)
@@ -103,8 +122,8 @@ class Trainer:
 
     @torch.no_grad()
     def stylize(self, photo: torch.Tensor) -> torch.Tensor:
-        """A photo, uint8 [3, H, W], as the network paints it now: float [1, 3, H, W], about 0..1."""
-        return self.network(photo[None].to(self.device).float() / 255)
+        """A photo, uint8 [3, H, W], as the network would paint it if exported now: float [1, 3, H, W], about 0..1."""
+        return self.network.eval()(photo[None].to(self.device).float() / 255)
 
     @torch.no_grad()
     def held_out_costs(self) -> dict[str, dict[str, float]]:
