@@ -126,7 +126,7 @@ def compare(model, photos, style=None, *, size=384, iterations=200, output=None,
         output = check_picture_output(output)
     stylizer = Stylizer(model)
     images = [read_photo(photo, size) for photo in photos]
-    loss, style_targets = _training_loss(stylizer.metadata, style, loss_weights)
+    loss, style_targets = training_loss(stylizer.metadata, style, loss_weights)
     names = [Path(photo).name for photo in photos]
     console.print(f"Comparing {model} with {iterations} iterations of L-BFGS on {len(images)} photos"
                   + (f", writing {output}." if output else "."), highlight=False)
@@ -150,8 +150,11 @@ def compare(model, photos, style=None, *, size=384, iterations=200, output=None,
     return rows
 
 
-def _training_loss(metadata, style, loss_weights):
-    """J and the painting's Gram matrices, as in the model's training; J with default weights where it doesn't say."""
+def training_loss(metadata, style, loss_weights):
+    """J and the Gram matrices of the painting `style`, as in the training of a model with this metadata.
+
+    J has default weights where the metadata does not say. Raises AllaprimaError when the painting is not there.
+    """
     try:
         settings = json.loads(metadata.get("settings") or "{}")
     except ValueError as error:

@@ -1,6 +1,7 @@
 """One style, ready to run: a model file in an ONNX Runtime session, pictures in, stylized pictures out."""
 
 import os
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,13 @@ class Stylizer:
         self.metadata = dict(self._session.get_modelmeta().custom_metadata_map)
         self.name = self.metadata.get("name") or self.path.stem
         self.architecture = self.metadata.get("architecture", "")
+
+    def with_threads(self, threads):
+        """The same style on another number of CPU threads."""
+        other = copy(self)
+        other.threads = threads
+        other._session = other._open(self._model)
+        return other
 
     def __call__(self, image, strength=1.0, progress=None):
         """Stylize `image`, uint8 RGB [H, W, 3] or a batch [N, H, W, 3]; the same shape and type comes back.

@@ -55,7 +55,7 @@ class Settings:
 PRESETS = {
     "quick": {},
     "balanced": {"steps": 4000, "batch": 4},
-    "best": {"architecture": "johnson", "steps": 20000, "batch": 4},
+    "best": {"architecture": "best", "steps": 20000, "batch": 4},
 }
 
 

@@ -1,0 +1,136 @@
+"""The pictures: networks trained alike, measured on photos that none of them saw, against each other and the optimizer.
+
+    uv run --extra train python benchmarks/quality.py wave.jpg examples/styles/starry_night.jpg --photos FOLDER --write
+
+For every painting it trains `johnson`, `live` and `best` on the same photos for the same number of steps (what is there
+already, in the folder of --runs, is taken; a training that was stopped continues), and then measures on held-out photos
+of 384 px: J and its two costs, the equivalent iteration of L-BFGS (strong Wolfe, history 20, from the photo), and the
+artifacts of tests/artifacts.py.
+"""
+
+import argparse
+import statistics
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+
+import artifacts  # noqa: E402
+from page import publish, table  # noqa: E402
+
+from allaprima.baseline.compare import training_loss  # noqa: E402
+from allaprima.baseline.optimizer import Descent, descend, read_photo  # noqa: E402
+from allaprima.infer.stylizer import Stylizer  # noqa: E402
+from allaprima.train.photos import BUNDLED, Photos, to_tensor  # noqa: E402
+from allaprima.train.settings import Settings  # noqa: E402
+from allaprima.train.trainer import checkpoint_of, saved_settings, train_style  # noqa: E402
+
+NETWORKS = ("johnson", "live", "best")
+LEARNING_RATES = {"johnson": 1e-3}  # Johnson et al.'s own
+SIDE = 384
+
+
+def trained(style, architecture, runs, settings) -> Path:
+    """The model file of a painting and a network, trained if it is not there."""
+    output = runs / f"{style.stem}-{architecture}.onnx"
+    rate = LEARNING_RATES.get(architecture, settings.learning_rate)
+    settings = replace(settings, architecture=architecture, learning_rate=rate)
+    if not output.exists() or saved_settings(output) != settings:
+        train_style(style, output, settings, resume=checkpoint_of(output).exists(), report=False)
+    return output
+
+
+def optimizer_curves(loss, targets, photos, iterations) -> list[list[float]]:
+    """J of L-BFGS after each iteration, for every photo."""
+    descent = Descent(iterations=iterations)
+    curves = []
+    for photo in photos:
+        start = to_tensor(photo).to(loss.network.mean.device)
+        curves.append([step.J for step, _ in descend(loss, start, loss.content_targets(start), targets, descent)])
+    return curves
+
+
+@torch.no_grad()
+def costs_of(stylizer, loss, targets, photos) -> np.ndarray:
+    """[photos, 3]: J, content and style cost of the network's pictures."""
+    rows = []
+    for photo in photos:
+        pair = [to_tensor(picture).to(loss.network.mean.device) for picture in (photo, stylizer(photo))]
+        costs = loss(pair[1], loss.content_targets(pair[0]), targets)
+        rows.append([costs.J.item(), costs.content.item(), costs.style.item()])
+    return np.array(rows)
+
+
+def equivalent(curve, J) -> int:
+    """The first iteration whose J is at or below J; the number of iterations when none is."""
+    return next((k for k, value in enumerate(curve) if value <= J), len(curve))
+
+
+def artifact_cells(stylizer, photos) -> list[str]:
+    pictures = [stylizer(photo) for photo in photos]
+    grids = [artifacts.grid(picture) for picture in pictures]
+    levels, deviations = zip(*(artifacts.border(picture) for picture in pictures))
+    return [
+        *(f"{statistics.median(grid[period] for grid in grids):.2f}" for period in (2, 4, 8)),
+        f"{statistics.median(levels):+.1f}",
+        f"{statistics.median(deviations):.2f}",
+        f"{statistics.mean(map(artifacts.dots, pictures)):.1f}",
+        f"{artifacts.calm(stylizer):.2f}",
+    ]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("styles", nargs="+", type=Path, help="pictures of paintings")
+    parser.add_argument("--photos", type=Path, help="folder of photos (default: the bundled ones)")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the trainings are kept")
+    parser.add_argument("--networks", nargs="+", default=NETWORKS)
+    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--held-out", type=int, default=20, help="photos to measure on (at most a tenth of all)")
+    parser.add_argument("--iterations", type=int, default=40, help="of L-BFGS")
+    parser.add_argument("--train-only", action="store_true")
+    parser.add_argument("--write", action="store_true", help="into docs/benchmarks.md too")
+    arguments = parser.parse_args()
+    folder = str(arguments.photos) if arguments.photos else None
+    settings = Settings(steps=arguments.steps, photos=folder, held_out=arguments.held_out)
+    arguments.runs.mkdir(exist_ok=True)
+    models = {(style, name): trained(style, name, arguments.runs, settings)
+              for style in arguments.styles for name in arguments.networks}
+    if arguments.train_only:
+        return
+    names = Photos(folder, settings.size, settings.held_out).names
+    photos = [read_photo((arguments.photos or BUNDLED) / name, SIDE) for name in names]
+    costs, marks = [], []
+    for style in arguments.styles:
+        stylizers = {name: Stylizer(models[style, name]) for name in arguments.networks}
+        loss, targets = training_loss(stylizers[arguments.networks[0]].metadata, style, None)
+        curves = optimizer_curves(loss, targets, photos, arguments.iterations)
+        first = None
+        for name, stylizer in stylizers.items():
+            found = costs_of(stylizer, loss, targets, photos)
+            mean = found.mean(0)
+            first = mean if first is None else first
+            worth = statistics.median(map(equivalent, curves, found[:, 0]))
+            cells = [cell for value, ratio in zip(mean, mean / first) for cell in (f"{value:.3f}", f"{ratio:.2f}")]
+            costs.append([style.stem, name, *cells, f"{worth:g}"])
+            marks.append([style.stem, name, *artifact_cells(stylizer, photos)])
+    first = arguments.networks[0]
+    note = (f"{settings.steps} steps of one photo of {settings.size} px each; means over {len(photos)} photos that were "
+            f"not trained on, {SIDE} px. Worth: the equivalent iteration of L-BFGS, median, of at most "
+            f"{arguments.iterations}.")
+    head = ["style", "network", "J", f"of {first}", "content", f"of {first}", "style cost", f"of {first}", "worth"]
+    publish("Networks trained alike", f"{note}\n\n{table(head, costs)}", arguments.write)
+    note = ("Medians over the same photos. Grid: power at a period over that of its neighbourhood (none: 1). Border: the "
+            "outer 16 px against the 32 px further in, difference in grey levels and ratio of standard deviations. Dots: "
+            "pixels of a million that stick out of all their neighbours. Calm: standard deviation in flat grey photos.")
+    head = ["style", "network", "grid 2 px", "4 px", "8 px", "border", "deviation", "dots", "calm"]
+    publish("Artifacts", f"{note}\n\n{table(head, marks)}", arguments.write)
+
+
+if __name__ == "__main__":
+    main()
