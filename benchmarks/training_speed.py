@@ -4,8 +4,8 @@
 
 The plain loop is what a tutorial has: a DataLoader that decodes and resizes JPEG files, the whole of VGG-16 up to the
 deepest layer in float32 for the photo and for the picture, MSE on features and on Gram matrices, Adam. Same photos, same
-crop size, same batch, same layers, same weights of VGG. The two take turns, so that what else the machine does hits
-both; medians are compared.
+crop size, same batch, same layers, same weights of VGG. They take turns, so that what else the machine does hits all;
+medians are compared.
 """
 
 import argparse
@@ -15,13 +15,16 @@ import time
 import torch
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
+from page import publish, table
 from torchvision import transforms
 
 from allaprima.models.loss_network import LossNetwork
 from allaprima.models.transformer import transformer
 from allaprima.train.photos import BUNDLED, read_rgb, read_style
 from allaprima.train.settings import Settings
-from allaprima.train.trainer import Trainer
+from allaprima.train.trainer import REUSE, WAITING, Trainer
+
+WARM = WAITING // 2  # steps until batches come back as often as they will
 
 STYLE_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
 
@@ -67,12 +70,14 @@ def plain_loop(style, size, batch, device):
         yield loss.item()
 
 
-def timed(step, device):
+def timed(step, count, device):
+    """Seconds a step, the mean of `count`: allaprima computes content targets in one of REUSE."""
     began = time.perf_counter()
-    step()
+    for _ in range(count):
+        step()
     if device.type == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter() - began
+    return (time.perf_counter() - began) / count
 
 
 def main():
@@ -81,31 +86,32 @@ def main():
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--write", action="store_true", help="into docs/benchmarks.md too")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
 
-    steps = {
-        "plain float32 loop, johnson": plain_loop(arguments.style, arguments.size, arguments.batch, device).__next__
-    }
-    for architecture in ("johnson", "live"):
+    plain = plain_loop(arguments.style, arguments.size, arguments.batch, device).__next__
+    loops = {"plain float32 loop, johnson": plain}
+    for architecture in ("johnson", "best", "live"):
         settings = Settings(architecture=architecture, size=arguments.size, batch=arguments.batch)
-        steps[f"allaprima, {architecture}"] = Trainer(arguments.style, settings, device).step
-    times = {name: [] for name in steps}
-    for round in range(arguments.rounds + 1):
-        for name, step in steps.items():
-            seconds = timed(step, device)
-            if round:  # the first is for warming up
-                times[name].append(seconds)
-    plain = statistics.median(next(iter(times.values())))
-    where = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
-    print(
-        f"torch {torch.__version__}, {where}, {arguments.batch} photos of {arguments.size} px, median of {arguments.rounds}"
+        loops[f"allaprima, {architecture}"] = Trainer(arguments.style, settings, device).step
+    for name, step in loops.items():
+        for _ in range(1 if step is plain else WARM):
+            step()
+    times = {name: [] for name in loops}
+    for _ in range(arguments.rounds):
+        for name, step in loops.items():
+            times[name].append(timed(step, 1 if step is plain else REUSE, device))
+    medians = {name: statistics.median(seconds) for name, seconds in times.items()}
+    first = next(iter(medians.values()))
+    rows = [[name, f"{arguments.batch / seconds:.2f}", f"{first / seconds:.2f}"] for name, seconds in medians.items()]
+    note = (
+        f"{arguments.batch} photos of {arguments.size} px a step, median of {arguments.rounds} rounds. The plain loop is "
+        "float32 with a DataLoader, the whole loss network for photo and picture, and the `johnson` network; same photos, "
+        "layers and weights of the loss network."
     )
-    print(f"{'':30} {'photos/s':>9} {'ratio':>7}")
-    for name, seconds in times.items():
-        median = statistics.median(seconds)
-        print(f"{name:30} {arguments.batch / median:9.2f} {plain / median:7.2f}")
+    publish("Training", f"{note}\n\n{table(['loop', 'photos/s', 'ratio'], rows)}", arguments.write)
 
 
 if __name__ == "__main__":

@@ -57,17 +57,11 @@ class SettlingNorm(nn.InstanceNorm2d):
     The statistics of each photo make training many times faster; running them costs ONNX Runtime a third of the time,
     and they are where droplets and flicker come from. So it keeps running averages of them, as batch normalization does
     (Ioffe and Szegedy 2015), and uses those in evaluation mode. `Transformer.settle` puts it there while training goes
-    on, so that the network gets used to them; the export folds them into the convolution.
+    on, so that the network gets used to them; `Conv` then folds them into its convolution.
     """
 
     def __init__(self, channels):
         super().__init__(channels, affine=True, track_running_stats=True)
-
-    def scale_and_shift(self):
-        """What it does in evaluation mode: x * scale + shift, [C] each."""
-        scale = self.weight * (self.running_var + self.eps).rsqrt()
-        return scale, self.bias - self.running_mean * scale
-
 
 def InstanceNorm(channels):
     return nn.InstanceNorm2d(channels, affine=True)
@@ -92,19 +86,25 @@ class Conv(nn.Module):
     def forward(self, x):
         if self.reflect:
             x = F.pad(x, [self.reflect] * 4, mode="reflect")
-        x = self.conv(x)
-        if self.norm:
-            x = self.norm(x)
+        if isinstance(self.norm, SettlingNorm) and not self.norm.training:
+            weight, bias = self.folded()
+            x = F.conv2d(x, weight, bias, self.conv.stride, self.conv.padding, groups=self.conv.groups)
+        else:
+            x = self.conv(x)
+            x = self.norm(x) if self.norm else x
         return F.relu(x) if self.act else x
+
+    def folded(self):
+        """Weight and bias of the convolution that does what it and its settled normalization do."""
+        scale = self.norm.weight * (self.norm.running_var + self.norm.eps).rsqrt()
+        return self.conv.weight * scale.view(-1, 1, 1, 1), self.norm.bias - self.norm.running_mean * scale
 
     def onnx(self, graph: Graph, x: str) -> str:
         if self.reflect:
             r = self.reflect
             x = graph.add("Pad", x, graph.ints(0, 0, r, r, 0, 0, r, r), mode="reflect")
-        conv, weight, bias = self.conv, self.conv.weight, self.conv.bias
-        if isinstance(self.norm, SettlingNorm):
-            scale, bias = self.norm.scale_and_shift()
-            weight = weight * scale.view(-1, 1, 1, 1)
+        conv = self.conv
+        weight, bias = self.folded() if isinstance(self.norm, SettlingNorm) else (conv.weight, conv.bias)
         x = conv_onnx(graph, x, weight, bias, conv.padding[0], conv.stride[0], conv.groups)
         if type(self.norm) is nn.InstanceNorm2d:
             weight, bias = graph.constant(self.norm.weight), graph.constant(self.norm.bias)

@@ -294,7 +294,7 @@ def test_bad_config_is_one_sentence(tmp_path, monkeypatch, capsys, text, words):
         ([STYLE, "-o", "x.onnx", "--resume"], "no training to continue"),
         ([STYLE, "-o", "x.onnx", "--preset", "fast"], "quick, balanced, best"),
         ([STYLE, "-o", "x.onnx", "--device", "cuda:7"], "no device"),
-        ([STYLE, "-o", "x.onnx", "--architecture", "unet"], "live, johnson"),
+        ([STYLE, "-o", "x.onnx", "--architecture", "unet"], "live, best, johnson"),
         ([STYLE, "-o", "x.onnx", "--photos", "missing"], "not a folder"),
         ([STYLE, "-o", "x.onnx", "--style-layers", "relu1_2=much"], "relu3_3=0.5"),
         ([STYLE, "-o", "x.onnx", "--loss-network", "vgg11"], "vgg16_oxford"),

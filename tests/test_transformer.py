@@ -129,7 +129,7 @@ def test_a_wrong_graph_fails_the_export(tmp_path, monkeypatch):
 
 
 def test_unknown_architecture_names_those_there_are():
-    with pytest.raises(AllaprimaError, match="live, johnson"):
+    with pytest.raises(AllaprimaError, match="live, best, johnson"):
         transformer("unet")
 
 
