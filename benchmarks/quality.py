@@ -33,6 +33,9 @@ from allaprima.train.trainer import checkpoint_of, saved_settings, train_style  
 NETWORKS = ("johnson", "live", "best")
 LEARNING_RATES = {"johnson": 1e-3}  # Johnson et al.'s own
 SIDE = 384
+ARTIFACTS = """Artifacts, medians over the same photos. Grid: the power at a period over that of its neighbourhood (none: 1).
+Border: the outer 16 px against the 32 px further in, difference in grey levels and ratio of standard deviations. Dots:
+pixels of a million that stick out of all their neighbours. Calm: standard deviation in pictures of flat grey photos."""
 
 
 def trained(style, architecture, runs, settings) -> Path:
@@ -105,31 +108,33 @@ def main():
         return
     names = Photos(folder, settings.size, settings.held_out).names
     photos = [read_photo((arguments.photos or BUNDLED) / name, SIDE) for name in names]
-    costs, marks = [], []
     for style in arguments.styles:
         stylizers = {name: Stylizer(models[style, name]) for name in arguments.networks}
-        loss, targets = training_loss(stylizers[arguments.networks[0]].metadata, style, None)
-        curves = optimizer_curves(loss, targets, photos, arguments.iterations)
-        first = None
-        for name, stylizer in stylizers.items():
-            found = costs_of(stylizer, loss, targets, photos)
-            mean = found.mean(0)
-            first = mean if first is None else first
-            worth = statistics.median(map(equivalent, curves, found[:, 0]))
-            cells = [cell for value, ratio in zip(mean, mean / first) for cell in (f"{value:.3f}", f"{ratio:.2f}")]
-            costs.append([style.stem, name, *cells, f"{worth:g}"])
-            marks.append([style.stem, name, *artifact_cells(stylizer, photos)])
-    first = arguments.networks[0]
-    note = (f"{settings.steps} steps of one photo of {settings.size} px each; means over {len(photos)} photos that were "
-            f"not trained on, {SIDE} px. Worth: the equivalent iteration of L-BFGS, median, of at most "
-            f"{arguments.iterations}.")
-    head = ["style", "network", "J", f"of {first}", "content", f"of {first}", "style cost", f"of {first}", "worth"]
-    publish("Networks trained alike", f"{note}\n\n{table(head, costs)}", arguments.write)
-    note = ("Medians over the same photos. Grid: power at a period over that of its neighbourhood (none: 1). Border: the "
-            "outer 16 px against the 32 px further in, difference in grey levels and ratio of standard deviations. Dots: "
-            "pixels of a million that stick out of all their neighbours. Calm: standard deviation in flat grey photos.")
-    head = ["style", "network", "grid 2 px", "4 px", "8 px", "border", "deviation", "dots", "calm"]
-    publish("Artifacts", f"{note}\n\n{table(head, marks)}", arguments.write)
+        costs, marks = measured(stylizers, style, photos, arguments.iterations)
+        first = arguments.networks[0]
+        head = ["network", "J", f"of {first}", "content", f"of {first}", "style cost", f"of {first}", "worth"]
+        marked = ["network", "grid 2 px", "4 px", "8 px", "border", "deviation", "dots", "calm"]
+        note = (f"{settings.steps} steps of one photo of {settings.size} px each. Means over {len(photos)} photos that "
+                f"were not trained on, {SIDE} px. Worth: the equivalent iteration of L-BFGS, median (of at most "
+                f"{arguments.iterations}).")
+        publish(f"Trained alike: {style.stem}",
+                f"{note}\n\n{table(head, costs)}\n\n{ARTIFACTS}\n\n{table(marked, marks)}", arguments.write)
+
+
+def measured(stylizers, style, photos, iterations):
+    """The rows of the two tables, a row for each of `stylizers`, by name; the first is what the others are compared to."""
+    loss, targets = training_loss(next(iter(stylizers.values())).metadata, style, None)
+    curves = optimizer_curves(loss, targets, photos, iterations)
+    costs, marks, first = [], [], None
+    for name, stylizer in stylizers.items():
+        found = costs_of(stylizer, loss, targets, photos)
+        mean = found.mean(0)
+        first = mean if first is None else first
+        worth = statistics.median(map(equivalent, curves, found[:, 0]))
+        cells = [cell for value, ratio in zip(mean, mean / first) for cell in (f"{value:.3f}", f"{ratio:.2f}")]
+        costs.append([name, *cells, f"{worth:g}"])
+        marks.append([name, *artifact_cells(stylizer, photos)])
+    return costs, marks
 
 
 if __name__ == "__main__":

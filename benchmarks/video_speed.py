@@ -7,24 +7,20 @@ turns, and each figure is the median of the rounds.
 """
 
 import argparse
-import os
 import statistics
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-import onnxruntime
-from rich.table import Table
-
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
 import clips  # noqa: E402
+from page import publish, table  # noqa: E402
 
 from allaprima.infer.stylizer import Stylizer  # noqa: E402
 from allaprima.infer.video import stylize_video  # noqa: E402
-from allaprima.progress import console  # noqa: E402
 
 SIZES = [(640, 480), (1280, 720)]
 
@@ -42,6 +38,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=6, help="length of the clip for the model (default 6)")
     parser.add_argument("--rounds", type=int, default=3, help="turns for each model (default 3)")
     parser.add_argument("--threads", type=int, help="threads of ONNX Runtime (default: one per physical core)")
+    parser.add_argument("--write", action="store_true", help="into docs/benchmarks.md too")
     options = parser.parse_args()
 
     def same(rgb, strength):
@@ -53,11 +50,7 @@ def main():
     if options.against:
         runs.append((options.against, Stylizer(options.against, threads=options.threads), max(10, frames // 10)))
 
-    table = Table(title=f"Decode, stylize, encode: {os.cpu_count()} CPUs, ONNX Runtime {onnxruntime.__version__}")
-    for heading in ["size", *(Path(name).stem for name, _, _ in runs)]:
-        table.add_column(heading, justify="right")
-    if options.against:
-        table.add_column("ratio", justify="right")
+    rows = []
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         for width, height in SIZES:
@@ -70,8 +63,9 @@ def main():
                     rates[k].append(frames_per_second(stylizer, source, count, folder))
             rates = [statistics.median(rate) for rate in rates]
             ratio = [f"{rates[1] / rates[2]:.1f}"] if options.against else []
-            table.add_row(f"{width}x{height}", *(f"{rate:.1f} fps" for rate in rates), *ratio)
-    console.print(table)
+            rows.append([f"{width}x{height}", *(f"{rate:.1f} fps" for rate in rates), *ratio])
+    head = ["size", *(Path(name).stem for name, _, _ in runs), *(["ratio"] if options.against else [])]
+    publish("Video: decode, stylize, encode", table(head, rows), options.write)
 
 
 if __name__ == "__main__":

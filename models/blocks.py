@@ -52,7 +52,7 @@ class Graph:
 
 
 class SettlingNorm(nn.InstanceNorm2d):
-    """Instance normalization while a network learns its first half, a fixed scale and shift from then on.
+    """Instance normalization while a network learns, a fixed scale and shift in the end.
 
     The statistics of each photo make training many times faster; running them costs ONNX Runtime a third of the time,
     and they are where droplets and flicker come from. So it keeps running averages of them, as batch normalization does
@@ -61,7 +61,7 @@ class SettlingNorm(nn.InstanceNorm2d):
     """
 
     def __init__(self, channels):
-        super().__init__(channels, affine=True, track_running_stats=True)
+        super().__init__(channels, affine=True, track_running_stats=True, momentum=0.03)
 
 def InstanceNorm(channels):
     return nn.InstanceNorm2d(channels, affine=True)
@@ -222,14 +222,15 @@ class MirrorFirst(nn.Module):
 class Merge(nn.Module):
     """Decoder step: channels down by a 1x1 convolution, twice the size, plus the encoder's features of that size, 3x3.
 
-    The 1x1 convolution comes before the resize, where it costs a quarter; the two commute. The 3x3 one is depthwise.
+    The 1x1 convolution comes before the resize, where it costs a quarter; the two commute. The 3x3 one is depthwise
+    unless told otherwise.
     """
 
-    def __init__(self, inputs, outputs, norm=SettlingNorm):
+    def __init__(self, inputs, outputs, norm=SettlingNorm, depthwise=True):
         super().__init__()
         self.narrow = Conv(inputs, outputs, 1, act=False)
         self.up = Upsample("bilinear")
-        self.conv = Conv(outputs, outputs, groups=outputs, norm=norm)
+        self.conv = Conv(outputs, outputs, groups=outputs if depthwise else 1, norm=norm)
 
     def forward(self, x, skip):
         return self.conv(self.up(self.narrow(x)) + skip)
@@ -249,6 +250,8 @@ class ToPixels(nn.Module):
     def __init__(self, inputs):
         super().__init__()
         self.conv = nn.Conv2d(inputs, 3, 3, padding=1)
+        self.conv.weight.data *= 0.1  # a nearly grey picture to begin with
+        nn.init.zeros_(self.conv.bias)
 
     def forward(self, x):
         return self.conv(F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False))

@@ -30,7 +30,7 @@ def train(
         bool, typer.Option(help="Write the report, a page with pictures, curves and the comparison.")
     ] = True,
     device: Annotated[str, typer.Option(help="cpu, cuda or mps. Default: the best there is.")] = None,
-    architecture: Annotated[str, typer.Option(help="live or johnson.", rich_help_panel=MODEL)] = None,
+    architecture: Annotated[str, typer.Option(help="live, best or johnson.", rich_help_panel=MODEL)] = None,
     steps: Annotated[int, typer.Option(help="Steps of the optimizer.", rich_help_panel=MODEL)] = None,
     batch: Annotated[int, typer.Option(help="Photos in a step.", rich_help_panel=MODEL)] = None,
     size: Annotated[int, typer.Option(help="Side of the training crops, pixels.", rich_help_panel=MODEL)] = None,

@@ -32,7 +32,7 @@ from allaprima.train.settings import Settings, make_settings, preset_for
 
 KEEP_EVERY = 50  # steps between checkpoints; after a divergence at most so many are done again
 REUSE, WAITING = 4, 64  # how often a photo's crop comes back, and about how many crops lie ready for it
-SETTLE = 0.5  # part of the steps after which the normalization of the network uses fixed numbers
+SETTLE = 0.8  # part of the steps after which the normalization of the network uses fixed numbers: steps are small then
 BALANCE_SEED = 2**62  # the crops that the objective is balanced on: none that a step draws
 
 
