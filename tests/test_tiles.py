@@ -85,7 +85,7 @@ def test_no_seam_two_layouts_agree_to_a_grey_level(tiny_model, large):
     assert np.abs(cut - one[384:768, 384:768]).max() > 1
 
 
-@pytest.mark.parametrize("architecture", ["live", "johnson"])
+@pytest.mark.parametrize("architecture", ["live", "best", "johnson"])
 def test_the_margin_is_enough_for_our_networks(architecture, tmp_path):
     """Their receptive fields fit into it, and nothing in them depends on where a tile lies or how large it is."""
     torch = pytest.importorskip("torch")

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import onnxruntime
@@ -85,6 +86,22 @@ def test_resume_gives_what_an_uninterrupted_training_gives(trained, tmp_path, mo
     whole, resumed = weights(training.checkpoint_of(trained)), weights(training.checkpoint_of(output))
     assert whole.keys() == resumed.keys()
     assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+
+
+def test_batches_come_back_and_a_new_trainer_has_the_same():
+    """Content targets are computed once for about REUSE steps, and follow from the number of the step alone."""
+    trainer = training.Trainer(STYLE, replace(SMALL, batch=4), "cpu")
+    computed = []
+    targets = trainer.loss.content_targets
+    trainer.loss.content_targets = lambda photos: computed.append(1) or targets(photos)
+    seen = []
+    for _ in range(80):
+        seen.append(trainer._batch()[0].sum().item())
+        trainer.history.append((1.0, 1.0, 1.0))
+    assert len(computed) == len(set(seen)) < 40 and len(trainer._batches) <= training.WAITING // 4
+    other = training.Trainer(STYLE, replace(SMALL, batch=4), "cpu")
+    other.history = trainer.history[:77]
+    assert other._batch()[0].sum().item() == seen[77]
 
 
 def test_resume_with_other_settings_or_another_painting_is_refused(trained):

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from allaprima.errors import AllaprimaError
 from allaprima.models import export as exporting
-from allaprima.models.blocks import ToPixels
+from allaprima.models.blocks import Contrast, Conv, SettlingNorm, ToPixels
 from allaprima.models.transformer import ARCHITECTURES, transformer
 from conftest import ROOT
 
@@ -27,6 +27,10 @@ def network_of(architecture):
             torch.nn.init.uniform_(parameter, 0.2, 0.8) if "norm.weight" in name else torch.nn.init.normal_(
                 parameter, 0, 0.1
             )
+    for module in network.modules():
+        if isinstance(module, SettlingNorm):
+            torch.nn.init.normal_(module.running_mean, 0, 0.3)
+            torch.nn.init.uniform_(module.running_var, 0.3, 2)
     return network
 
 
@@ -49,17 +53,60 @@ def exported(request, tmp_path_factory):
 def test_a_flat_photo_stays_flat_up_to_the_border(architecture, size):
     """Zero padding that reached the picture would show at its border, a resize that isn't even as a grid.
 
-    Without the norms, which would blow up the rounding errors of a photo that has no variance.
+    Without the instance norms, which would blow up the rounding errors of a photo that has no variance.
     """
     network = network_of(architecture).double()
     for block in network.modules():
-        if hasattr(block, "norm"):
+        if type(getattr(block, "norm", None)) is torch.nn.InstanceNorm2d:
             block.norm = None
     photo = torch.tensor([0.9, 0.3, 0.1], dtype=torch.float64).view(1, 3, 1, 1).expand(1, 3, *size)
     with torch.no_grad():
         stylized = network(photo)
     assert stylized.shape == photo.shape
     assert (stylized - stylized.mean((2, 3), keepdim=True)).abs().max() < 1e-9
+
+
+def test_contrast_is_that_of_the_finest_but_one_haar_wavelets():
+    """By hand, in float64, for two photos of odd sizes; a darker and duller copy of a photo gives the same."""
+    photos = torch.rand(2, 3, 21, 30, dtype=torch.float64)
+    for photo, got in zip(photos.numpy(), Contrast().double()(photos).numpy(), strict=True):
+        energies = []
+        for top in range(0, 20, 4):
+            for left in range(0, 28, 4):
+                a, b, c, d = (photo[:, top + y : top + y + 2, left + x : left + x + 2].sum((1, 2)) / 8
+                              for y, x in ((0, 0), (0, 2), (2, 0), (2, 2)))
+                energies += [(a + c - b - d) ** 2, (a + b - c - d) ** 2]
+        gain = Contrast.TARGET / np.sqrt(np.mean(energies) + Contrast.FLOOR**2)
+        np.testing.assert_allclose(got, (photo - photo.mean((1, 2), keepdims=True)) * gain, atol=1e-12)
+    stark = photos * 4
+    one, other = Contrast().double()(stark), Contrast().double()(stark / 2 + 0.2)
+    assert (one - other).abs().max() < 0.02 * one.abs().max()
+
+
+def test_a_settled_norm_is_part_of_its_convolution():
+    torch.manual_seed(0)
+    layer = Conv(3, 8, norm=SettlingNorm).double()
+    x = torch.randn(4, 3, 12, 9, dtype=torch.float64)
+    instance = F.relu(torch.nn.InstanceNorm2d(8).double()(layer.conv(x)))
+    torch.testing.assert_close(layer(x), instance)  # in training: each photo by its own statistics
+    for _ in range(300):
+        layer(x)
+    layer.eval()
+    torch.testing.assert_close(layer(x), F.relu(layer.norm(layer.conv(x))))
+    y = layer.conv(x)
+    scale = (y.var((2, 3)).mean(0) + layer.norm.eps).rsqrt()
+    average = (y - y.mean((0, 2, 3)).view(-1, 1, 1)) * scale.view(-1, 1, 1)
+    torch.testing.assert_close(layer(x), F.relu(average), rtol=1e-3, atol=1e-3)
+
+
+def test_settling_leaves_the_other_norms_in_training():
+    network = transformer("live").train()
+    network.settle()
+    settled = [module.training for module in network.modules() if isinstance(module, SettlingNorm)]
+    assert len(settled) == 10 and not any(settled) and network.training and network.to_half.conv.norm.training
+    before = {name: value.clone() for name, value in network.named_buffers()}
+    network(torch.rand(1, 3, 32, 32))
+    assert all(torch.equal(value, before[name]) for name, value in network.named_buffers())
 
 
 def test_folded_pixels_are_resize_and_convolution():
