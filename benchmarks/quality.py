@@ -35,7 +35,8 @@ LEARNING_RATES = {"johnson": 1e-3}  # Johnson et al.'s own
 SIDE = 384
 ARTIFACTS = """Artifacts, medians over the same photos. Grid: the power at a period over that of its neighbourhood (none: 1).
 Border: the outer 16 px against the 32 px further in, difference in grey levels and ratio of standard deviations. Dots:
-pixels of a million that stick out of all their neighbours. Calm: standard deviation in pictures of flat grey photos."""
+pixels of a million that stick out of all their neighbours. Boil: the change from frame to
+frame of a flat place with camera noise, over that of the noise itself."""
 
 
 def trained(style, architecture, runs, settings) -> Path:
@@ -83,7 +84,7 @@ def artifact_cells(stylizer, photos) -> list[str]:
         f"{statistics.median(levels):+.1f}",
         f"{statistics.median(deviations):.2f}",
         f"{statistics.mean(map(artifacts.dots, pictures)):.1f}",
-        f"{artifacts.calm(stylizer):.2f}",
+        f"{statistics.median(artifacts.boil(stylizer, photo) for photo in photos):.1f}",
     ]
 
 
@@ -113,7 +114,7 @@ def main():
         costs, marks = measured(stylizers, style, photos, arguments.iterations)
         first = arguments.networks[0]
         head = ["network", "J", f"of {first}", "content", f"of {first}", "style cost", f"of {first}", "worth"]
-        marked = ["network", "grid 2 px", "4 px", "8 px", "border", "deviation", "dots", "calm"]
+        marked = ["network", "grid 2 px", "4 px", "8 px", "border", "deviation", "dots", "boil"]
         note = (f"{settings.steps} steps of one photo of {settings.size} px each. Means over {len(photos)} photos that "
                 f"were not trained on, {SIDE} px. Worth: the equivalent iteration of L-BFGS, median (of at most "
                 f"{arguments.iterations}).")

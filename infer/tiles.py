@@ -14,7 +14,7 @@ WHOLE = 1536 * 1536  # px: what goes through the network at once, a frame of 192
 SIDE = 1280  # px of a tile with its margins
 MARGIN = 128  # px around a tile, calculated and cut away: more than the receptive field's radius
 PATCH, MOSAIC = 192, 1024 * 1024  # px: side of a mosaic's patches, and all of them; measuring takes more memory
-GRID = 32  # px: tiles start at multiples, so that the network's strides fall on the same pixels in all of them
+GRID = 256  # px: tiles start at multiples, so that strides and the grain of the canvas fall on the same pixels in all
 
 
 def stylize(model, open_session, forward, image, strength=1.0, progress=None):
@@ -87,9 +87,10 @@ def layout(height, width, side=SIDE):
 
 
 def _cuts(length, side):
-    count = -(-length // (side - 2 * MARGIN))
-    step = -(-length // (count * GRID)) * GRID
-    for start in range(0, length, step):
-        stop = min(start + step, length)
+    most = (side - 2 * MARGIN) // GRID * GRID  # px that a tile adds
+    count = max(1, -(-(length - MARGIN) // most))
+    step = min(most, -(-length // (count * GRID)) * GRID)
+    starts = [0, *range(MARGIN + step, length, step)]  # of cores: MARGIN after that of their windows, a multiple of GRID
+    for start, stop in zip(starts, [*starts[1:], length]):
         low, high = max(start - MARGIN, 0), min(stop + MARGIN, length)
         yield slice(start, stop), slice(low, high), slice(start - low, stop - low)

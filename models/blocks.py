@@ -153,6 +153,40 @@ class Contrast(nn.Module):
         return graph.add("Mul", graph.add("Sub", x, graph.add("GlobalAveragePool", x)), gain)
 
 
+class Canvas(nn.Module):
+    """Adds the grain of a canvas: fixed noise, mixed into the features by a 1x1 convolution.
+
+    Where a photo is flat, a network with even resizes has nothing to make a stroke from (one with nearest-neighbour
+    resizes takes its own grid for it, and camera noise, which flickers). Ulyanov et al., *Texture Networks*, ICML 2016,
+    feed noise to theirs; this one does not change, so that it keeps still under a still camera.
+
+    period: features after which it repeats. It must stand for tiles.GRID pixels, so that tiles of a picture fit together.
+    """
+
+    GRAINS = 4
+
+    def __init__(self, channels, period):
+        super().__init__()
+        noise = torch.randn(1, self.GRAINS, period, period, generator=torch.Generator().manual_seed(1))
+        self.register_buffer("grain", noise)
+        self.mix = nn.Conv2d(self.GRAINS, channels, 1, bias=False)
+
+    def forward(self, x):
+        height, width = x.shape[2:]
+        period = self.grain.shape[2]
+        grain = self.grain.repeat(1, 1, -(-height // period), -(-width // period))[..., :height, :width]
+        return x + self.mix(grain)
+
+    def onnx(self, graph: Graph, x: str) -> str:
+        period = self.grain.shape[2]
+        size = graph.add("Slice", graph.add("Shape", x), graph.ints(2), graph.ints(4))
+        times = graph.add("Div", graph.add("Add", size, graph.ints(period - 1, period - 1)), graph.ints(period, period))
+        times = graph.add("Concat", graph.ints(1, 1), times, axis=0)
+        grain = graph.add("Tile", graph.constant(self.grain), times)
+        grain = graph.add("Slice", grain, graph.ints(0, 0), size, graph.ints(2, 3))
+        return graph.add("Add", x, conv_onnx(graph, grain, self.mix.weight))
+
+
 class Upsample(nn.Module):
     """Twice the size, `nearest` or `bilinear`: before a convolution it leaves no checkerboard, as a strided transposed
     convolution does (Odena, Dumoulin and Olah, *Deconvolution and Checkerboard Artifacts*, Distill 2016)."""

@@ -11,7 +11,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from allaprima.errors import AllaprimaError
+from allaprima.infer.tiles import GRID
 from allaprima.models.blocks import (
+    Canvas,
     Contrast,
     Conv,
     Graph,
@@ -121,7 +123,9 @@ class Live(Transformer):
         self.stem = Conv(3, half, 3, 2, norm=SettlingNorm, pad="none")
         self.quarter = Conv(half, quarter, 3, 2, norm=SettlingNorm)
         self.eighth = Conv(quarter, eighth, 3, 2, norm=SettlingNorm)
-        self.trunk = nn.Sequential(MirrorFirst(), *(SeparableResidual(eighth) for _ in range(blocks)))
+        self.trunk = nn.Sequential(
+            MirrorFirst(), Canvas(eighth, GRID // 8), *(SeparableResidual(eighth) for _ in range(blocks))
+        )
         self.to_quarter = Merge(eighth, quarter)
         self.to_half = Merge(quarter, half, InstanceNorm)
         self.to_pixels = ToPixels(half)
@@ -146,7 +150,7 @@ class Best(Transformer):
     """`Johnson`'s five residual blocks of 128 channels at 1/4, between the stem and the decoder of `Live`, made wider.
 
     What `Johnson` computes at full and half resolution, two fifths of its time, is nearly all saved; the photo's detail
-    comes back by a skip, and the picture begins nearly grey. For pictures rather than for a camera.
+    comes back by a skip, strokes in flat places begin at the `Canvas`. For pictures rather than for a camera.
     """
 
     architecture, multiple, margin, lead = "best", 4, (8, 8), 1
@@ -155,7 +159,7 @@ class Best(Transformer):
         super().__init__()
         self.stem = Conv(3, 32, 3, 2, norm=InstanceNorm, pad="none")
         self.quarter = Conv(32, 128, 3, 2, norm=InstanceNorm)
-        self.trunk = nn.Sequential(MirrorFirst(), *(Residual(128) for _ in range(5)))
+        self.trunk = nn.Sequential(MirrorFirst(), Canvas(128, GRID // 4), *(Residual(128) for _ in range(5)))
         self.to_half = Merge(128, 32, InstanceNorm, depthwise=False)
         self.to_pixels = ToPixels(32)
 

@@ -197,12 +197,12 @@ def test_a_bundled_style_paints_without_a_grid_or_a_border(path):
     assert max(artifacts.grid(painted).values()) < 3
     level, deviation = artifacts.border(painted)
     assert abs(level) < 12 and 0.6 < deviation < 1.6
-    assert artifacts.dots(painted) < 50 and artifacts.calm(stylizer) < 1
+    assert artifacts.dots(painted) < 50 and artifacts.boil(stylizer, photo) < 4
 
 
 def test_the_measures_see_what_they_are_for():
     photo = np.asarray(Image.open(PHOTOS / "astronaut.jpg").convert("RGB"))
-    assert max(artifacts.grid(photo).values()) < 3 and artifacts.dots(photo) < 50 and artifacts.calm(lambda x: x) == 0
+    assert max(artifacts.grid(photo).values()) < 3 and artifacts.dots(photo) < 50 and artifacts.boil(lambda x: x, photo) == 1
     for period in (2, 4, 8):
         columns = photo.astype(int)
         columns[:, ::period] += 30
