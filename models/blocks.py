@@ -256,15 +256,14 @@ class MirrorFirst(nn.Module):
 class Merge(nn.Module):
     """Decoder step: channels down by a 1x1 convolution, twice the size, plus the encoder's features of that size, 3x3.
 
-    The 1x1 convolution comes before the resize, where it costs a quarter; the two commute. The 3x3 one is depthwise
-    unless told otherwise.
+    The 1x1 convolution comes before the resize, where it costs a quarter; the two commute. The 3x3 one is depthwise.
     """
 
-    def __init__(self, inputs, outputs, norm=SettlingNorm, depthwise=True):
+    def __init__(self, inputs, outputs, norm=SettlingNorm):
         super().__init__()
         self.narrow = Conv(inputs, outputs, 1, act=False)
         self.up = Upsample("bilinear")
-        self.conv = Conv(outputs, outputs, groups=outputs if depthwise else 1, norm=norm)
+        self.conv = Conv(outputs, outputs, groups=outputs, norm=norm)
 
     def forward(self, x, skip):
         return self.conv(self.up(self.narrow(x)) + skip)
