@@ -92,11 +92,11 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         for name, network in networks.items():
             export(network, Path(folder) / f"{name}.onnx", {"name": name})
-        stylizers = [Stylizer(Path(folder) / f"{name}.onnx") for name in names]
+        stylizers = [Stylizer(Path(folder) / f"{name}.onnx", one_size=True) for name in names]
+        found = {size: [statistics.median(t) for t in measure(stylizers, *size, arguments.runs)] for size in SIZES}
         top = peaks()
         speeds, roof = [], []
-        for width, height in SIZES:
-            times = [statistics.median(t) for t in measure(stylizers, width, height, arguments.runs)]
+        for (width, height), times in found.items():
             for name, median in zip(names, times):
                 speeds.append([f"{width}x{height}", name, f"{median:.1f} ms", f"{1000 / median:.1f}",
                                f"{times[-1] / median:.1f}"])

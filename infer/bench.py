@@ -27,10 +27,10 @@ def bench(model, sizes=("640x480", "1280x720"), runs=30, provider=None, threads=
     sizes = [parse_size(size) for size in sizes]
     if runs < 1:
         raise AllaprimaError(f"{runs} runs measure nothing: give 1 or more.")
-    stylizer = Stylizer(model, provider, threads)
+    stylizer = Stylizer(model, provider, threads, one_size=True)
     if against is None and JOHNSON.is_file():
         against = JOHNSON
-    other = Stylizer(against, provider, threads) if against is not None else None
+    other = Stylizer(against, provider, threads, one_size=True) if against is not None else None
 
     rows = []
     for width, height in sizes:

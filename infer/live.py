@@ -169,7 +169,7 @@ class Styles:
         """The stylizer; AllaprimaError when its model can't be opened."""
         if index not in self._open:
             model = self._models[index]
-            self._open[index] = model if callable(model) else Stylizer(model, **self._options)
+            self._open[index] = model if callable(model) else Stylizer(model, one_size=True, **self._options)
             self.names[index] = getattr(self._open[index], "name", None) or self.names[index]
         return self._open[index]
 

@@ -30,19 +30,20 @@ class Stylizer:
     threads: of the CPU; one for each physical core when None.
     foreign: the value range of a model that isn't ours, "0..1" or "0..255": float [N, 3, H, W] RGB in and out, as the
         ONNX model zoo's fast-neural-style. A model with a fixed size gets the picture resized to it, and back.
+    one_size: the pictures have one size, or few, as a camera's: a twentieth faster, and memory is kept for each size.
 
     Raises AllaprimaError when the file can't be read or doesn't keep the contract, or the provider isn't there.
     `metadata` holds the model's own: name, architecture, thumbnail (base64 JPEG), credit, licence, settings (JSON),
     losses (JSON), version.
     """
 
-    def __init__(self, model, provider=None, threads=None, foreign=None):
+    def __init__(self, model, provider=None, threads=None, foreign=None, one_size=False):
         if foreign is not None and foreign not in RANGES:
             raise AllaprimaError(f"A foreign model's value range is one of {', '.join(RANGES)}, not {foreign!r}.")
         if threads is not None and threads < 1:
             raise AllaprimaError(f"{threads} threads can't work: give 1 or more.")
         self.path = find_style(model)
-        self.threads = threads or physical_cores()
+        self.threads, self._one_size = threads or physical_cores(), one_size
         self._range = RANGES[foreign] if foreign else None
         self._providers = _choose_providers(provider)
         try:
@@ -60,10 +61,10 @@ class Stylizer:
         self.name = self.metadata.get("name") or self.path.stem
         self.architecture = self.metadata.get("architecture", "")
 
-    def with_threads(self, threads):
-        """The same style on another number of CPU threads."""
+    def for_video(self):
+        """The same style on one CPU thread, for pictures of one size."""
         other = copy(self)
-        other.threads = threads
+        other.threads, other._one_size = 1, True
         other._session = other._open(self._model)
         return other
 
@@ -146,7 +147,7 @@ class Stylizer:
         """An ONNX Runtime session for a model file's bytes."""
         options = ort.SessionOptions()
         options.intra_op_num_threads = self.threads
-        options.enable_mem_pattern = False  # it is kept for each size: no faster here, and twice the memory
+        options.enable_mem_pattern = self._one_size
         options.log_severity_level = 4  # what goes wrong is said in a sentence, below
         try:
             return ort.InferenceSession(model, options, providers=self._providers)

@@ -475,7 +475,7 @@ def _stylized(items, stylizer, strength):
     workers, ahead = 1, 0
     if isinstance(stylizer, Stylizer) and stylizer.provider == "cpu":
         workers = ahead = stylizer.threads or os.cpu_count()
-        stylizer = stylizer.with_threads(1)
+        stylizer = stylizer.for_video()
 
     def paint(picture):
         return replace(picture, rgb=stylizer(picture.rgb, strength=strength))

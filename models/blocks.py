@@ -161,14 +161,19 @@ class Canvas(nn.Module):
     feed noise to theirs; this one does not change, so that it keeps still under a still camera.
 
     period: features after which it repeats. It must stand for tiles.GRID pixels, so that tiles of a picture fit together.
+    The noise is smoothed, by a Gaussian of SMOOTH features: white noise, made larger on the way to the pixels, shows the
+    grid of the features.
     """
 
-    GRAINS = 4
+    GRAINS, SMOOTH = 4, 0.75
 
     def __init__(self, channels, period):
         super().__init__()
         noise = torch.randn(1, self.GRAINS, period, period, generator=torch.Generator().manual_seed(1))
-        self.register_buffer("grain", noise)
+        frequency = torch.fft.fftfreq(period).square()
+        damping = torch.exp(-2 * (torch.pi * self.SMOOTH) ** 2 * (frequency[:, None] + frequency))
+        grain = torch.fft.ifft2(torch.fft.fft2(noise) * damping).real
+        self.register_buffer("grain", grain / grain.std((2, 3), keepdim=True))
         self.mix = nn.Conv2d(self.GRAINS, channels, 1, bias=False)
 
     def forward(self, x):
