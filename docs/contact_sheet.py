@@ -1,37 +1,50 @@
-"""The picture at the top of the README: bundled photos beside what a style makes of them.
+"""The pictures in the README: bundled photos beside what styles make of them, a row for each style.
 
-uv run python docs/contact_sheet.py starry.onnx -o docs/starry.jpg
+    uv run python docs/contact_sheet.py wave udnie -o docs/gallery.jpg
 """
 
 import argparse
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from allaprima import Stylizer
 from allaprima.files import atomic
 
 PHOTOS = Path(__file__).parent.parent / "train" / "photos"
-HEIGHT = 300
+LINE = 18  # px, for the name of a style
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model")
+    parser.add_argument("models", nargs="+", help="model files, or names of styles")
     parser.add_argument("-o", "--output", required=True)
     parser.add_argument("--photos", nargs="+", default=["astronaut.jpg", "china.jpg", "sunset.jpg"])
+    parser.add_argument("--height", type=int, default=300, help="of a picture, pixels")
     arguments = parser.parse_args()
-    stylizer = Stylizer(arguments.model)
-    rows = [[], []]
-    for name in arguments.photos:
-        image = Image.open(PHOTOS / name).convert("RGB")
-        photo = np.asarray(image.resize((round(image.width * HEIGHT / image.height), HEIGHT), Image.Resampling.LANCZOS))
-        rows[0].append(photo)
-        rows[1].append(stylizer(photo))
-    sheet = np.concatenate([np.concatenate(row, 1) for row in rows])
+    photos = [scaled(PHOTOS / name, arguments.height) for name in arguments.photos]
+    rows = [np.concatenate(photos, 1)]
+    for model in arguments.models:
+        stylizer = Stylizer(model)
+        row = np.concatenate([stylizer(photo) for photo in photos], 1)
+        if len(arguments.models) > 1:
+            rows.append(label(stylizer.name, row.shape[1]))
+        rows.append(row)
     with atomic(arguments.output) as part:
-        Image.fromarray(sheet).save(part, quality=92)
+        Image.fromarray(np.concatenate(rows)).save(part, quality=90)
+
+
+def scaled(file, height):
+    image = Image.open(file).convert("RGB")
+    return np.asarray(image.resize((round(image.width * height / image.height), height), Image.Resampling.LANCZOS))
+
+
+def label(text, width):
+    """A line of text on white, uint8 [LINE, width, 3]."""
+    image = Image.new("RGB", (width, LINE), "white")
+    ImageDraw.Draw(image).text((4, 3), text, fill="black")
+    return np.asarray(image)
 
 
 if __name__ == "__main__":

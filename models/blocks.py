@@ -173,7 +173,8 @@ class Canvas(nn.Module):
         frequency = torch.fft.fftfreq(period).square()
         damping = torch.exp(-2 * (torch.pi * self.SMOOTH) ** 2 * (frequency[:, None] + frequency))
         grain = torch.fft.ifft2(torch.fft.fft2(noise) * damping).real
-        self.register_buffer("grain", grain / grain.std((2, 3), keepdim=True))
+        grain = (grain / grain.std((2, 3), keepdim=True)).half().float()  # model files hold it in half precision
+        self.register_buffer("grain", grain, persistent=False)
         self.mix = nn.Conv2d(self.GRAINS, channels, 1, bias=False)
 
     def forward(self, x):
@@ -187,7 +188,7 @@ class Canvas(nn.Module):
         size = graph.add("Slice", graph.add("Shape", x), graph.ints(2), graph.ints(4))
         times = graph.add("Div", graph.add("Add", size, graph.ints(period - 1, period - 1)), graph.ints(period, period))
         times = graph.add("Concat", graph.ints(1, 1), times, axis=0)
-        grain = graph.add("Tile", graph.constant(self.grain), times)
+        grain = graph.add("Tile", graph.cast(graph.constant(self.grain, np.float16)), times)
         grain = graph.add("Slice", grain, graph.ints(0, 0), size, graph.ints(2, 3))
         return graph.add("Add", x, conv_onnx(graph, grain, self.mix.weight))
 
