@@ -1,0 +1,50 @@
+"""The commands of `allaprima inspect`. What they do is in the module of each name, imported when it runs."""
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+from typer import Argument, Option, Typer
+
+from allaprima.errors import AllaprimaError, import_with_extra
+
+app = Typer(no_args_is_help=True, help="See what the networks see: features, invariance, occlusion, reconstructions, costs.")
+
+Page = Annotated[Path, Option("--output", "-o", help="The page to write, .html; a .png lies beside it.")]
+Network = Annotated[str, Option("--loss-network", help="vgg16_oxford, vgg16 or vgg19.")]
+Weights = Annotated[Optional[Path], Option("--loss-weights", help="The loss network's weights, a local file.")]
+
+
+@app.command()
+def features(
+    photos: Annotated[Optional[Path], Argument(help="A folder of nine photos or more. Default: the bundled ones.")] = None,
+    layer: Annotated[str, Option(help="The layer, as relu3_3.")] = "relu3_3",
+    output: Page = Path("features.html"),
+    maps: Annotated[Optional[str], Option(help="Numbers of feature maps, as 3,17. Default: random ones.")] = None,
+    count: Annotated[int, Option(help="How many random ones.")] = 8,
+    seed: Annotated[int, Option(help="Of the random choice.")] = 0,
+    size: Annotated[int, Option(help="Long side in pixels that photos are scaled down to.")] = 512,
+    loss_network: Network = "vgg16_oxford",
+    loss_weights: Weights = None,
+):
+    """The top nine activations of feature maps over a folder of photos, projected to pixels, beside their patches.
+
+    allaprima inspect features ~/Pictures --layer relu4_3
+    """
+    _module("features").features(photos, layer, output, maps=_integers(maps), count=count, seed=seed, size=size,
+                                 network=_network(loss_network, loss_weights))
+
+
+def _module(name):
+    return import_with_extra(f"allaprima.insight.{name}")
+
+
+def _network(name, weights):
+    """In float32: bfloat16 would make neighbouring activations equal."""
+    return import_with_extra("allaprima.models.loss_network").LossNetwork(name, weights=weights)
+
+
+def _integers(text):
+    try:
+        return [int(part) for part in text.split(",")] if text else None
+    except ValueError as error:
+        raise AllaprimaError(f"{text!r} is no list of numbers: write them as 3,17.") from error
