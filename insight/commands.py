@@ -34,6 +34,40 @@ def features(
                                  network=_network(loss_network, loss_weights))
 
 
+@app.command()
+def invariance(
+    photos: Annotated[Optional[Path], Argument(help="A folder of photos. Default: the bundled ones.")] = None,
+    layers: Annotated[str, Option(help="Layers, as relu1_2,relu5_3.")] = "relu1_2,relu2_2,relu3_3,relu4_3,relu5_3",
+    output: Page = Path("invariance.html"),
+    count: Annotated[int, Option(help="Photos of the folder that are taken.")] = 5,
+    window: Annotated[int, Option(help="Side in pixels of what the network sees of a photo.")] = 224,
+    loss_network: Network = "vgg16_oxford",
+    loss_weights: Weights = None,
+):
+    """How far features and Gram matrices move when a photo is translated, scaled and rotated.
+
+    allaprima inspect invariance ~/Pictures --layers relu1_2,relu4_3
+    """
+    _module("invariance").invariance(photos, _names(layers), output, count=count, window=window,
+                                     network=_network(loss_network, loss_weights))
+
+
+@app.command()
+def loss(
+    photo: Annotated[Path, Argument(help="A photo.")],
+    model: Annotated[str, Option("--model", "-m", help="A model file, or the name of a style.")],
+    style: Annotated[Optional[Path], Option(help="The painting, where the model file does not remember it.")] = None,
+    output: Page = Path("loss.html"),
+    size: Annotated[int, Option(help="Long side in pixels that the photo is scaled down to.")] = 512,
+    loss_weights: Weights = None,
+):
+    """Where the loss of a stylized photo comes from: content and style costs by layer, and heat maps over the picture.
+
+    allaprima inspect loss photo.jpg -m starry.onnx
+    """
+    _module("costs").costs(photo, model, style, output, size=size, loss_weights=loss_weights)
+
+
 def _module(name):
     return import_with_extra(f"allaprima.insight.{name}")
 
@@ -41,6 +75,10 @@ def _module(name):
 def _network(name, weights):
     """In float32: bfloat16 would make neighbouring activations equal."""
     return import_with_extra("allaprima.models.loss_network").LossNetwork(name, weights=weights)
+
+
+def _names(text):
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _integers(text):

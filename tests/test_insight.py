@@ -5,11 +5,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from allaprima.cli import main
 from allaprima.errors import AllaprimaError
+from allaprima.insight.costs import content_shares, layer_costs, style_shares
 from allaprima.insight.features import features
+from allaprima.insight.invariance import CHANGES, changed, distances, load, steps
+from allaprima.models.loss_network import LossNetwork
+from allaprima.models.perceptual import Objective, PerceptualLoss, content_cost, gram_matrix, style_cost
+from allaprima.train.photos import to_image, to_tensor
 from conftest import PHOTOS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -35,7 +43,7 @@ def inspect(tmp_path, monkeypatch, capsys):
         if code:
             assert not files
             return code, error, None, None
-        assert files == {"page.html", "page.png"} and "page.html and " in error.split(":")[0]
+        assert files == {"page.html", "page.png"} and "page.html and " in error
         page = (folder / "page.html").read_text()
         assert page.startswith("<!doctype html>") and "src='data:image/" in page and "src='http" not in page
         sheet = np.asarray(Image.open(folder / "page.png"))
@@ -130,3 +138,136 @@ def test_ctrl_c_while_writing_leaves_nothing(inspect, folder, monkeypatch):
     monkeypatch.setattr(Image.Image, "save", interrupted)
     code, error, *_ = inspect("features", folder, "--layer", "relu1_1", "--count", "1")
     assert code == 130 and "Wrote" not in error
+
+
+# -- invariance --------------------------------------------------------------------------------------------------------
+
+
+def test_invariance(inspect):
+    code, error, page, sheet = inspect("invariance", "--window", "64", "--layers", "relu1_2,relu2_2", "--count", "2")
+    assert code == 0 and "distances of 2 layers over 2 photos and 3 changes" in error
+    assert sheet.shape[1] == 1200 and page.count("<table>") == 3 and "relu2_2" in page and "aitzgorri.jpg" in page
+
+
+@pytest.mark.parametrize(
+    "arguments, sentence",
+    [
+        (["--layers", "relu1_9"], "no layer 'relu1_9'. It has: conv1_1"),
+        (["--window", "90"], "The window has 90x90 pixels and relu4_3 sees 92x92: give a larger one, or a layer up to "),
+        (["--window", "400"], "a window of 400 needs a short side of 600: give a larger photo or a smaller --window"),
+        (["--count", "0"], "The count is 0"),
+    ],
+)
+def test_invariance_of_bad_input(inspect, arguments, sentence):
+    code, error, *_ = inspect("invariance", "--layers", "relu1_1,relu4_3", *arguments)
+    assert code == 2 and sentence in error
+
+
+@pytest.fixture(scope="module")
+def distances_of_two():
+    images = [load(PHOTOS / name, 96) for name in ("astronaut.jpg", "chelsea.jpg")]
+    return distances(LossNetwork(), ["relu1_2", "relu3_3"], images, 96)
+
+
+def test_changes_move_features_and_gram_matrices(distances_of_two):
+    for change, by_layer in distances_of_two.items():
+        for d in by_layer.values():
+            assert d.features.shape == d.grams.shape == (2, len(steps(change, 96)))
+            assert (d.features[:, 0] == 0).all() and (d.grams[:, 0] == 0).all() and (d.features[:, 1:-1] > 0.05).all()
+    for d in distances_of_two["rotation"].values():  # a whole turn changes nothing, half a turn much
+        assert (d.features[:, -1] < 0.02).all() and (d.features[:, CHANGES["rotation"].index(180)] > 0.5).all()
+
+
+def test_gram_matrices_move_less_under_translation_than_features(distances_of_two):
+    for d in distances_of_two["translation"].values():
+        assert (d.grams[:, 1:4] < 0.5 * d.features[:, 1:4]).all()
+
+
+def test_windows_by_hand():
+    """A translation copies pixels, a quarter turn is numpy's, twice as large shows the middle half."""
+    random = np.random.default_rng(0)
+    pixels = random.integers(0, 256, (60, 72, 3), np.uint8)
+    photo = Image.fromarray(pixels)
+
+    def window(change, amount):
+        return np.asarray(changed(photo, 40, change, amount)).astype(int)
+
+    middle = pixels[10:50, 16:56]
+    assert (window("scale", 1) == middle).all()
+    assert (window("translation", 7) == pixels[3:43, 16:56]).all()
+    assert np.abs(window("rotation", 90) - np.rot90(middle)).max() <= 1  # rounded
+    smooth = Image.fromarray(pixels).resize((9, 8)).resize((72, 60), Image.Resampling.BICUBIC)
+    twice = np.asarray(smooth.crop((26, 20, 46, 40)).resize((40, 40), Image.Resampling.BICUBIC)).astype(int)
+    assert np.abs(np.asarray(changed(smooth, 40, "scale", 2)) - twice)[2:-2, 2:-2].max() <= 12
+
+
+# -- loss --------------------------------------------------------------------------------------------------------------
+
+
+def test_loss(inspect, tiny_model):
+    code, error, page, sheet = inspect(
+        "loss", PHOTOS / "china.jpg", "-m", tiny_model, "--style", PHOTOS / "brushes.jpg", "--size", "96"
+    )
+    assert code == 0 and "by layer and place" in error
+    assert all(layer in page for layer in ("relu1_2", "relu2_2", "relu3_3", "relu4_3")) and "china.jpg" in page
+    assert sheet.shape[1] == 4 * 330  # photo, picture, painting and content above, four styles below
+
+
+@pytest.mark.parametrize(
+    "arguments, sentence",
+    [
+        ([PHOTOS / "nothing.jpg"], "nothing.jpg does not exist"),
+        ([PHOTOS / "CREDITS.md"], "CREDITS.md can't be read as a picture"),
+        ([PHOTOS / "fig.jpg", "--style", "nothing.jpg"], "The painting that the model was trained on is needed"),
+        ([PHOTOS / "fig.jpg", "--size", "6"], "too small for relu4_3"),
+    ],
+)
+def test_loss_of_bad_input(inspect, tiny_model, arguments, sentence):
+    options = [] if "--style" in arguments else ["--style", PHOTOS / "brushes.jpg"]
+    code, error, *_ = inspect("loss", *arguments, *options, "-m", tiny_model)
+    assert code == 2 and sentence in error
+    assert "does not exist" in inspect("loss", PHOTOS / "fig.jpg", "-m", "nothing.onnx")[1]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    channels=st.integers(1, 6), height=st.integers(1, 7), width=st.integers(1, 7), pictures=st.integers(1, 2),
+    seed=st.integers(0, 2**31),
+)
+def test_shares_sum_to_the_costs(channels, height, width, pictures, seed):
+    random = torch.Generator().manual_seed(seed)
+    a, b = (torch.rand(pictures, channels, height, width, generator=random, dtype=torch.float64) for _ in range(2))
+    target = gram_matrix(torch.rand(1, channels, 5, 5, generator=random, dtype=torch.float64))
+    style = style_shares(a, target)
+    assert style.shape == (pictures, height, width)
+    torch.testing.assert_close(style.sum((1, 2)), style_cost(gram_matrix(a), target))
+    content = content_shares(a, b)
+    assert (content >= 0).all()
+    torch.testing.assert_close(content.sum((1, 2)), content_cost(a, b) / a[0].numel())
+
+
+def test_style_shares_by_hand():
+    """Each place's share is its local deviation along the whole one, written out in loops."""
+    random = np.random.default_rng(1)
+    a, target = random.uniform(0, 1, (3, 2, 4)), random.uniform(0, 1, (3, 3))
+    local = {(i, j): np.outer(a[:, i, j], a[:, i, j]) for i in range(2) for j in range(4)}
+    whole = sum(local.values()) / 8 - target
+    expected = [[(whole * (local[i, j] - target)).sum() / (4 * 3**2) / 8 for j in range(4)] for i in range(2)]
+    shares = style_shares(torch.from_numpy(a)[None], torch.from_numpy(target)[None])
+    np.testing.assert_allclose(shares[0].numpy(), expected)
+
+
+def test_a_place_unlike_the_painting_has_the_style_cost():
+    """A picture of the painting's own pixels, but for one flat corner: nearly all of the cost lies there."""
+    network, painting = LossNetwork(), to_tensor(Image.open(PHOTOS / "life.jpg").resize((128, 96)))
+    picture = painting.clone()
+    picture[..., :32, :32] = 1.0
+    loss = PerceptualLoss(network, Objective({"relu2_2": 2.0}, {"relu1_2": 1.0, "relu2_2": 3.0}, alpha=0.5, beta=7.0))
+    content, *styles = layer_costs(loss, loss.style_targets(painting), to_image(painting), to_image(picture))
+    assert [row.weight for row in (content, *styles)] == [1.0, 7.0, 21.0]
+    assert content.shares[:20, :20].sum() > 0.95 * content.cost
+    for row in styles:
+        side = row.shares.shape[0] // 3
+        assert row.photo_cost < 0.01 * row.cost and row.shares[:side, :side].mean() > 3 * abs(row.shares.mean())
+    costs = loss(picture, loss.content_targets(painting), loss.style_targets(painting))
+    assert sum(row.weight * row.cost for row in (content, *styles)) == pytest.approx(costs.J.item(), rel=1e-3)
