@@ -53,6 +53,49 @@ def invariance(
 
 
 @app.command()
+def occlusion(
+    photos: Annotated[list[Path], Argument(help="One photo or more.")],
+    layer: Annotated[str, Option(help="The layer, as relu5_3.")] = "relu5_3",
+    output: Page = Path("occlusion.html"),
+    size: Annotated[int, Option(help="Long side in pixels that photos are scaled down to.")] = 320,
+    square: Annotated[int, Option(help="Side of the grey square, pixels.")] = 64,
+    stride: Annotated[int, Option(help="Pixels from one place of the square to the next.")] = 20,
+    classifier: Annotated[Optional[Path], Option(
+        help="A file of torchvision's VGG-16, for class probabilities. Default: torchvision's cache.")] = None,
+    loss_network: Network = "vgg16_oxford",
+    loss_weights: Weights = None,
+):
+    """What a grey square over each place of a photo does to a layer's strongest feature map, and to a classifier.
+
+    allaprima inspect occlusion photo.jpg --layer relu4_3
+    """
+    _module("occlusion").occlusion(photos, layer, output, size=size, square=square, stride=stride, classifier=classifier,
+                                   network=_network(loss_network, loss_weights))
+
+
+@app.command()
+def correspondence(
+    parts: Annotated[Optional[Path], Option(
+        help="A JSON file of part positions, x before y. Default: four faces in the bundled photos.")] = None,
+    layers: Annotated[str, Option(help="Layers, as relu3_3,relu5_3.")] = "relu3_3,relu4_3,relu5_3",
+    output: Page = Path("correspondence.html"),
+    window: Annotated[int, Option(help="Pixels that each picture's parts are scaled to.")] = 224,
+    square: Annotated[int, Option(help="Side of the grey square, pixels.")] = 48,
+    draws: Annotated[int, Option(help="Random places to compare with.")] = 20,
+    seed: Annotated[int, Option(help="Of the random places.")] = 0,
+    loss_network: Network = "vgg16_oxford",
+    loss_weights: Weights = None,
+):
+    """Whether hiding the same part in several pictures changes a layer's features alike, against random places.
+
+    The file: [{"photo": "a.jpg", "parts": {"left eye": [203, 101], "nose": [222, 128]}}, ...]
+    """
+    _module("correspondence").correspondence(
+        parts, _names(layers), output, window=window, square=square, draws=draws, seed=seed,
+        network=_network(loss_network, loss_weights))
+
+
+@app.command()
 def loss(
     photo: Annotated[Path, Argument(help="A photo.")],
     model: Annotated[str, Option("--model", "-m", help="A model file, or the name of a style.")],

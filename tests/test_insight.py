@@ -1,5 +1,6 @@
 """`allaprima inspect`: every command on small input, from the command line to the page and the sheet, and bad input."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -12,9 +13,11 @@ from PIL import Image
 
 from allaprima.cli import main
 from allaprima.errors import AllaprimaError
+from allaprima.insight.correspondence import FACES, align, disagreement, scores
 from allaprima.insight.costs import content_shares, layer_costs, style_shares
 from allaprima.insight.features import features
 from allaprima.insight.invariance import CHANGES, changed, distances, load, steps
+from allaprima.insight.occlusion import centres, occlude, occluded
 from allaprima.models.loss_network import LossNetwork
 from allaprima.models.perceptual import Objective, PerceptualLoss, content_cost, gram_matrix, style_cost
 from allaprima.train.photos import to_image, to_tensor
@@ -271,3 +274,168 @@ def test_a_place_unlike_the_painting_has_the_style_cost():
         assert row.photo_cost < 0.01 * row.cost and row.shares[:side, :side].mean() > 3 * abs(row.shares.mean())
     costs = loss(picture, loss.content_targets(painting), loss.style_targets(painting))
     assert sum(row.weight * row.cost for row in (content, *styles)) == pytest.approx(costs.J.item(), rel=1e-3)
+
+
+# -- occlusion ---------------------------------------------------------------------------------------------------------
+
+
+def spotted():
+    """A photo of 96x80 that is grey but for a coin of noise around (y, x) = (30, 60)."""
+    random = np.random.default_rng(0)
+    photo = np.full((80, 96, 3), 128, np.uint8)
+    y, x = np.mgrid[:80, :96]
+    inside = (y - 30) ** 2 + (x - 60) ** 2 < 10**2
+    photo[inside] = random.integers(0, 256, (inside.sum(), 3))
+    return photo
+
+
+def test_activity_goes_where_the_square_hides_the_only_thing_there_is():
+    found = occlude(LossNetwork(), "relu2_2", spotted(), square=30, stride=10)
+    assert found.activity.shape == (8, 10) and found.label is None
+    row, column = np.unravel_index(found.activity.argmin(), found.activity.shape)
+    assert abs((row + 0.5) * 10 - 30) <= 10 and abs((column + 0.5) * 9.6 - 60) <= 10
+    # grey on grey changes nothing, 0.5 against 128 of 255 aside
+    assert found.activity.min() < 0.6 and abs(found.activity[6, 1] - 1) < 1e-3
+    strength = np.abs(found.projection).sum(0)
+    assert strength[12:48, 42:78].sum() > 0.99 * strength.sum() > 0
+
+
+def test_a_square_is_cut_at_the_rim():
+    picture = torch.zeros(1, 3, 20, 30)
+    assert (occluded(picture, 10, 15, 8)[0, 0] > 0).nonzero().aminmax(dim=0)[0].tolist() == [6, 11]
+    assert occluded(picture, 0, 29, 8)[0, 0].count_nonzero() == 4 * 5 and picture.count_nonzero() == 0
+
+
+@given(side=st.integers(1, 500), stride=st.integers(1, 600))
+def test_squares_are_even_and_no_further_apart_than_asked(side, stride):
+    places = centres(side, stride)
+    steps = np.diff([-places[0], *places, 2 * side - places[-1]])
+    assert np.allclose(steps, steps[0]) and steps[0] <= stride and steps[0] * (len(places) - 1) < side
+
+
+class Bright(torch.nn.Module):
+    """A classifier of two classes: is the middle of the upper left quarter bright?"""
+
+    def forward(self, x):
+        level = x[:, :, 40:72, 40:72].mean((1, 2, 3))
+        return torch.stack([5 * level, -5 * level], 1)
+
+
+def test_class_probability_falls_where_the_class_is_hidden(monkeypatch):
+    monkeypatch.setattr("allaprima.insight.occlusion.labels", lambda: ["bright", "dark"])
+    photo = spotted()
+    photo[:40, :48] = 255
+    photo[40:, :] = 0
+    found = occlude(LossNetwork(), "relu1_2", photo, square=40, stride=20, classifier=Bright())
+    assert found.label == "bright" and found.unhidden > 0.99 and found.probability.shape == (4, 5)
+    assert found.probability.argmin() in (0, 1, 5, 6) and found.probability[3, 4] == pytest.approx(found.unhidden, abs=1e-3)
+    assert {name for row in found.most_probable for name in row} <= {"bright", "dark"}
+
+
+def vgg16_file(path):
+    """A file as torchvision's VGG-16, with one number for each tensor, so that it takes no room."""
+    from torchvision import models
+
+    with torch.device("meta"):
+        model = models.vgg16()
+    torch.save({key: torch.full((1,), 0.01).expand(value.shape) for key, value in model.state_dict().items()}, path)
+    return path
+
+
+def test_occlusion_with_a_classifier(inspect, tmp_path):
+    Image.fromarray(spotted()).save(tmp_path / "spot.png")
+    file = vgg16_file(tmp_path / "vgg16.pth")
+    code, error, page, sheet = inspect(
+        "occlusion", tmp_path / "spot.png", "--layer", "relu2_1", "--stride", "40", "--classifier", file
+    )
+    assert code == 0 and "left out" not in error and "<table>" in page and sheet.shape[1] == 5 * 330
+
+
+def test_occlusion_without_a_classifier(inspect, tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
+    arguments = ["--layer", "relu2_1", "--size", "80", "--stride", "40"]
+    code, error, page, sheet = inspect("occlusion", PHOTOS / "fig.jpg", PHOTOS / "coffee.jpg", *arguments)
+    assert code == 0 and "put torchvision's vgg16-397923af.pth into" in error and "<table>" not in page
+    assert sheet.shape[1] == 4 * 330 and "coffee.jpg" in page
+
+
+@pytest.mark.parametrize(
+    "arguments, sentence",
+    [
+        (["--layer", "pool9"], "no layer 'pool9'. It has: conv1_1"),
+        (["--size", "80"], "fig.jpg has 80x54 pixels and relu5_3 sees 196x196: give a larger one, or a layer up to pool3"),
+        (["--stride", "0"], "give pixels above 0"),
+        (["--classifier", "nothing.pth"], "nothing.pth can't be read as torchvision's VGG-16"),
+        (["--classifier", PHOTOS / "fig.jpg"], "fig.jpg can't be read as torchvision's VGG-16"),
+    ],
+)
+def test_occlusion_of_bad_input(inspect, arguments, sentence):
+    code, error, *_ = inspect("occlusion", PHOTOS / "fig.jpg", *arguments)
+    assert code == 2 and sentence in error
+
+
+# -- correspondence ----------------------------------------------------------------------------------------------------
+
+
+def test_correspondence(inspect):
+    code, error, page, sheet = inspect(
+        "correspondence", "--layers", "relu1_2,relu2_1", "--window", "64", "--square", "16", "--draws", "2"
+    )
+    assert code == 0 and "left eye, right eye, nose in 4 pictures" in error
+    assert "chelsea.jpg" not in error and "relu2_1" in page and "±" in page and sheet.shape[0] > 4 * 160
+
+
+def test_correspondence_of_the_users_parts(inspect, copied):
+    parts = {"top": [20, 20], "bottom": [24, 40]}
+    names = sorted(file.name for file in copied.iterdir())[:2]
+    (copied / "parts.json").write_text(json.dumps([{"photo": name, "parts": parts} for name in names]))
+    arguments = ["--layers", "relu1_1", "--window", "48", "--draws", "2"]
+    code, error, page, _ = inspect("correspondence", "--parts", copied / "parts.json", *arguments)
+    assert code == 0 and "top, bottom in 2 pictures" in error
+
+
+@pytest.mark.parametrize(
+    "text, sentence",
+    [
+        (None, "does not exist"),
+        ("{", "is no list of parts: write it as"),
+        ('[{"photo": "a.png", "parts": {"nose": 3}}]', "is no list of parts"),
+        ('[{"photo": "a.png", "parts": {"nose": [3, 3], "eye": [5, 5]}}]', "needs two photos or more"),
+        ('[{"photo": "a.png", "parts": {"a": [9, 9], "b": [5, 5]}}, {"photo": "b.png", "parts": {"a": [9, 9]}}]', "the same"),
+        (json.dumps([{"photo": "a.png", "parts": {"a": [9, 9], "b": [60, 70]}}] * 2), "a.png (64x64) lie outside of it"),
+        (json.dumps([{"photo": "no.png", "parts": {"a": [9, 9], "b": [6, 7]}}] * 2), "no.png does not exist"),
+    ],
+)
+def test_parts_that_cannot_be_used(inspect, copied, text, sentence):
+    next(copied.iterdir()).rename(copied / "a.png")
+    if text:
+        (copied / "parts.json").write_text(text)
+    code, error, *_ = inspect("correspondence", "--parts", copied / "parts.json")
+    assert code == 2 and sentence in error
+
+
+def test_parts_of_faces_come_to_the_same_places():
+    """The eyes of all four lie at about the same height, left and right, and the nose below, inside of the window."""
+    faces = [align(entry, 100) for entry in FACES]
+    for face in faces:
+        (y1, x1), (y2, x2), (y3, x3) = (face.parts[name] for name in ("left eye", "right eye", "nose"))
+        assert x1 < x3 < x2 and max(y1, y2) < y3 and all(10 < v < 90 for v in (x1, y1, x2, y2, x3, y3))
+        assert face.window.shape == (1, 3, 100, 100)
+    file = np.asarray(Image.open(PHOTOS / "chelsea.jpg"))
+    y, x = (round(v) for v in faces[1].parts["nose"])
+    nose = to_image(faces[1].window)[y, x].astype(int)
+    assert np.abs(nose - file[235:246, 260:271].reshape(-1, 3).mean(0)).max() < 40
+
+
+def test_pictures_that_change_alike_have_no_disagreement():
+    """The same picture twice: equal where the same part is hidden, and different where another is."""
+    network = LossNetwork()
+    face = align(FACES[1], 64)
+    found = scores(network, ["relu2_1"], [face, face], square=16, draws=3)["relu2_1"]
+    assert all(found[name] == [0.0] for name in face.parts) and found["the same place in all"] == [0.0] * 3
+    assert min(found["elsewhere in each"]) > 0.01
+
+
+def test_disagreement_by_hand():
+    a, b, c = (torch.tensor(row) for row in ([1, 0, -1, 0], [1, 1, -1, 0], [0, 0, 1, 0]))
+    assert disagreement([a, b, c]) == pytest.approx((1 + 2 + 3) / 4 / 3)
