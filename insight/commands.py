@@ -7,7 +7,7 @@ from typer import Argument, Option, Typer
 
 from allaprima.errors import AllaprimaError, import_with_extra
 
-app = Typer(no_args_is_help=True, help="See what the networks see: features, invariance, occlusion, reconstructions, costs.")
+app = Typer(no_args_is_help=True, help="Look into the networks: features, invariance, occlusion, reconstructions, costs.")
 
 Page = Annotated[Path, Option("--output", "-o", help="The page to write, .html; a .png lies beside it.")]
 Network = Annotated[str, Option("--loss-network", help="vgg16_oxford, vgg16 or vgg19.")]
@@ -32,6 +32,24 @@ def features(
     """
     _module("features").features(photos, layer, output, maps=_integers(maps), count=count, seed=seed, size=size,
                                  network=_network(loss_network, loss_weights))
+
+
+@app.command()
+def evolution(
+    run: Annotated[Path, Argument(help="A .run folder, or the model file beside it, of a training with --snapshots.")],
+    photos: Annotated[Optional[Path], Option(help="A folder of photos. Default: the bundled ones.")] = None,
+    layers: Annotated[Optional[str], Option(help="Layers of the style network. Default: six at most.")] = None,
+    output: Page = Path("evolution.html"),
+    count: Annotated[int, Option(help="Features of each layer.")] = 2,
+    seed: Annotated[int, Option(help="Of their random choice.")] = 0,
+    size: Annotated[int, Option(help="Long side in pixels that photos are scaled down to.")] = 256,
+):
+    """How the features of a style network came to be while it was trained, and its picture at each time.
+
+    allaprima train painting.jpg --snapshots; allaprima inspect evolution painting.onnx
+    """
+    _module("evolution").evolution(run, photos, output, layers=_names(layers) if layers else None, count=count, size=size,
+                                   seed=seed)
 
 
 @app.command()
@@ -93,6 +111,29 @@ def correspondence(
     _module("correspondence").correspondence(
         parts, _names(layers), output, window=window, square=square, draws=draws, seed=seed,
         network=_network(loss_network, loss_weights))
+
+
+@app.command()
+def reconstruct(
+    photo: Annotated[Path, Argument(help="A photo, for the content.")],
+    painting: Annotated[Path, Argument(help="A painting, for the style.")],
+    output: Page = Path("reconstruct.html"),
+    content_layers: Annotated[str, Option(help="One picture from each.")] = "relu1_2,relu2_2,relu3_2,relu4_2,relu5_2",
+    style_layers: Annotated[str, Option(help="One picture from the first, the first two, ... of these.")]
+    = "relu1_1,relu2_1,relu3_1,relu4_1,relu5_1",
+    size: Annotated[int, Option(help="Long side in pixels that both are scaled down to.")] = 192,
+    iterations: Annotated[int, Option(help="Of L-BFGS, for each picture.")] = 100,
+    seed: Annotated[int, Option(help="Of the noise.")] = 0,
+    loss_network: Network = "vgg16_oxford",
+    loss_weights: Weights = None,
+):
+    """What a layer keeps of a photo, and of a painting: pictures made from noise until that layer agrees.
+
+    allaprima inspect reconstruct photo.jpg painting.jpg
+    """
+    _module("reconstruct").reconstructions(
+        photo, painting, output, content_layers=_names(content_layers), style_layers=_names(style_layers), size=size,
+        iterations=iterations, seed=seed, network=_network(loss_network, loss_weights))
 
 
 @app.command()
