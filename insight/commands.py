@@ -7,7 +7,7 @@ from typer import Argument, Option, Typer
 
 from allaprima.errors import AllaprimaError, import_with_extra
 
-app = Typer(no_args_is_help=True, help="Look into the networks: features, invariance, occlusion, reconstructions, costs.")
+app = Typer(no_args_is_help=True, help="Look into the networks: what they see, keep, ignore, and where J comes from.")
 
 Page = Annotated[Path, Option("--output", "-o", help="The page to write, .html; a .png lies beside it.")]
 Network = Annotated[str, Option("--loss-network", help="vgg16_oxford, vgg16 or vgg19.")]
@@ -16,7 +16,7 @@ Weights = Annotated[Optional[Path], Option("--loss-weights", help="The loss netw
 
 @app.command()
 def features(
-    photos: Annotated[Optional[Path], Argument(help="A folder of nine photos or more. Default: the bundled ones.")] = None,
+    photos: Annotated[Optional[Path], Argument(help="A folder of nine photos or more. Default: bundled ones.")] = None,
     layer: Annotated[str, Option(help="The layer, as relu3_3.")] = "relu3_3",
     output: Page = Path("features.html"),
     maps: Annotated[Optional[str], Option(help="Numbers of feature maps, as 3,17. Default: random ones.")] = None,
@@ -48,8 +48,8 @@ def evolution(
 
     allaprima train painting.jpg --snapshots; allaprima inspect evolution painting.onnx
     """
-    _module("evolution").evolution(run, photos, output, layers=_names(layers) if layers else None, count=count, size=size,
-                                   seed=seed)
+    _module("evolution").evolution(run, photos, output, layers=_names(layers) if layers else None, count=count,
+                                   size=size, seed=seed)
 
 
 @app.command()
@@ -87,8 +87,9 @@ def occlusion(
 
     allaprima inspect occlusion photo.jpg --layer relu4_3
     """
-    _module("occlusion").occlusion(photos, layer, output, size=size, square=square, stride=stride, classifier=classifier,
-                                   network=_network(loss_network, loss_weights))
+    _module("occlusion").occlusion(
+        photos, layer, output, size=size, square=square, stride=stride, classifier=classifier,
+        network=_network(loss_network, loss_weights))
 
 
 @app.command()

@@ -23,12 +23,15 @@ from allaprima.progress import progress_bar
 from allaprima.train.photos import BUNDLED, to_image, to_tensor
 
 # The four faces of the bundled photos; left and right as one sees them, (x, y) in pixels of the file.
-FACES = (
-    {"photo": BUNDLED / "astronaut.jpg", "parts": {"left eye": (203, 101), "right eye": (246, 103), "nose": (222, 128)}},
-    {"photo": BUNDLED / "chelsea.jpg", "parts": {"left eye": (171, 112), "right eye": (315, 135), "nose": (265, 240)}},
-    {"photo": BUNDLED / "friends.jpg", "parts": {"left eye": (201, 215), "right eye": (237, 217), "nose": (229, 250)}},
-    {"photo": BUNDLED / "friends.jpg", "parts": {"left eye": (275, 381), "right eye": (308, 384), "nose": (292, 421)}},
-)
+FACES = [
+    {"photo": BUNDLED / name, "parts": {"left eye": left, "right eye": right, "nose": nose}}
+    for name, left, right, nose in (
+        ("astronaut.jpg", (203, 101), (246, 103), (222, 128)),
+        ("chelsea.jpg", (171, 112), (315, 135), (265, 240)),
+        ("friends.jpg", (201, 215), (237, 217), (229, 250)),
+        ("friends.jpg", (275, 381), (308, 384), (292, 421)),
+    )
+]
 LAYERS = ("relu3_3", "relu4_3", "relu5_3")
 SIDE = 3.4  # of a window, in root mean square distances of the parts from their middle
 REACH = 0.35  # of the window's side: how far from its middle a random place lies at most
@@ -52,14 +55,18 @@ def load_parts(file) -> list[dict]:
     example = 'write it as [{"photo": "a.jpg", "parts": {"left eye": [203, 101], "nose": [222, 128]}}, ...]'
     try:
         entries = [
-            {"photo": Path(file).parent / entry["photo"], "parts": {k: (float(x), float(y)) for k, (x, y) in entry["parts"].items()}}
+            {
+                "photo": Path(file).parent / entry["photo"],
+                "parts": {name: (float(x), float(y)) for name, (x, y) in entry["parts"].items()},
+            }
             for entry in json.loads(Path(file).read_text())
         ]
     except FileNotFoundError as error:
         raise AllaprimaError(f"{file} does not exist: check the spelling of --parts.") from error
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise AllaprimaError(f"{file} is no list of parts: {example}.") from error
-    if len(entries) < 2 or len(entries[0]["parts"]) < 2 or any(e["parts"].keys() != entries[0]["parts"].keys() for e in entries):
+    names = [set(entry["parts"]) for entry in entries]
+    if len(entries) < 2 or len(names[0]) < 2 or any(others != names[0] for others in names):
         raise AllaprimaError(f"{file} needs two photos or more, with the same two parts or more in each: {example}.")
     return entries
 
@@ -140,7 +147,9 @@ def correspondence(
     """
     network, layers = network or LossNetwork(), list(layers)
     if min(window, square) < 1 or draws < 2:
-        raise AllaprimaError(f"The window is {window}, the square {square}, draws {draws}: give pixels above 0, 2 draws or more.")
+        raise AllaprimaError(
+            f"The window is {window}, the square {square}, draws {draws}: give pixels above 0, and 2 draws or more."
+        )
     for layer in layers:
         check_picture(network, layer, (window, window), "The window")
     faces = [align(entry, window) for entry in (load_parts(parts) if parts else FACES)]
@@ -155,9 +164,9 @@ def correspondence(
         for layer, by_name in found.items()
     ]
     write(output, "Does a layer know the parts of a face?", [
-        f"A grey square of {square} pixels hides the same part in {len(faces)} pictures of {window}x{window}. Delta is the "
-        "part of a layer's features, place by place, whose change has another sign in one picture than in another; the "
-        f"lower, the more alike the pictures change. Random places: {draws} draws, mean and standard deviation.",
+        f"A grey square of {square} pixels hides the same part in {len(faces)} pictures of {window}x{window}. Delta is "
+        "the part of a layer's features, place by place, whose change has another sign in one picture than in another; "
+        f"the lower, the more alike the pictures change. Random places: {draws} draws, mean and standard deviation.",
         (_faces(faces, square), "the windows, and the parts hidden"),
         table(head, rows),
         (_plot(found, names), "Delta by layer; the bars of the random places show a standard deviation."),
@@ -186,11 +195,13 @@ def _plot(found, names):
     width = 0.8 / len(bars)
     for number, name in enumerate(bars):
         values = [by_name[name] for by_name in found.values()]
-        ax.bar(
-            np.arange(len(found)) + (number - len(bars) / 2 + 0.5) * width, [np.mean(v) for v in values], width,
-            label=name if name in names else f"random, {name}", color=f"C{number}" if name in names else ("0.75", "0.5")[name == ELSEWHERE],
-            yerr=None if name in names else [np.std(v) for v in values], capsize=3,
-        )
+        places = np.arange(len(found)) + (number - len(bars) / 2 + 0.5) * width
+        if name in names:
+            look = {"label": name, "color": f"C{number}"}
+        else:
+            grey = "0.75" if name == ANYWHERE else "0.5"
+            look = {"label": f"random, {name}", "color": grey, "yerr": [np.std(v) for v in values], "capsize": 3}
+        ax.bar(places, [np.mean(v) for v in values], width, **look)
     ax.set_xticks(range(len(found)), found)
     ax.set_ylabel("Delta: features that change differently")
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1))

@@ -47,13 +47,13 @@ def content_shares(activations: torch.Tensor, target: torch.Tensor) -> torch.Ten
 
 
 def style_shares(activations: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """The part of each place in J_style of a layer; activations [N, C, h, w] and Gram matrices [N, C, C] give [N, h, w].
+    """The part of each place in J_style of a layer: activations [N, C, h, w], Gram matrices [N, C, C], to [N, h, w].
 
     The Gram matrix G, divided by n_H n_W, is the mean over places p of the local ones, a_p a_p^T. So is its deviation
     D = G - S from the painting's, and J_style = <D, D> / (4 n_C^2) is the mean of <D, a_p a_p^T - S> / (4 n_C^2): how
     far each local deviation points where the whole deviates to. That, divided by n_H n_W, is the share of p. The shares
-    sum to J_style; a negative one is of a place that brings the picture nearer to the painting. But for a constant it is
-    a quarter of activation times gradient, a_p . dJ_style/da_p, which alone would sum to something else.
+    sum to J_style; a negative one is of a place that brings the picture nearer to the painting. But for a constant it
+    is a quarter of activation times gradient, a_p . dJ_style/da_p, which alone would sum to something else.
     """
     deviation = gram_matrix(activations) - target
     along = torch.einsum("nchw,ncd,ndhw->nhw", activations, deviation, activations)
@@ -92,8 +92,8 @@ def costs(photo, model, style=None, output="loss.html", *, size=512, loss_weight
     """Write a page of where J comes from when a model paints a photo: a table by layer, and a heat map for each.
 
     photo: a file, scaled down to a long side of `size` pixels. model: a model file or the name of a style. style: the
-    painting; None for the path that the model file remembers. loss_weights: as for `compare`. output: as for `features`.
-    Raises AllaprimaError for files that are missing or can't be read.
+    painting; None for the path that the model file remembers. loss_weights: as for `compare`. output: as for
+    `features`. Raises AllaprimaError for files that are missing or can't be read.
     """
     stylizer = Stylizer(model)
     image = read_photo(photo, size)
@@ -109,14 +109,15 @@ def costs(photo, model, style=None, output="loss.html", *, size=512, loss_weight
     J = sum(row.weight * row.cost for row in rows)
     photo_J = sum(row.weight * row.photo_cost for row in rows)
     lines = [
-        [row.kind, row.layer, row.weight, row.cost, row.photo_cost, row.weight * row.cost, f"{row.weight * row.cost / J:.0%}"]
-        for row in rows
+        [r.kind, r.layer, r.weight, r.cost, r.photo_cost, r.weight * r.cost, f"{r.weight * r.cost / J:.0%}"]
+        for r in rows
     ]
-    head = ["cost", "layer", "weight in J", "cost", "cost of the photo itself", "part of J", ""]
+    head = ["kind", "layer", "weight in J", "cost", "cost of the photo itself", "part of J", ""]
+    figure = _figure(image, painted, _painting(style, stylizer), rows)
     write(output, f"{Path(photo).name} in the style of {Path(model).stem}: where J comes from", [
         f"J is {J:.4g}; that of the untouched photo is {photo_J:.4g}.",
         table(head, lines),
-        (_figure(image, painted, _painting(style, stylizer), rows), "The costs by place, in multiples of the average place."),
+        (figure, "The costs by place, in multiples of the average place."),
         "Content: where the picture has lost the photo; the map is 0 or more. Style: red places drive the picture away "
         "from the painting, at the layer's own scale; blue ones bring it nearer. The average over a map is 1.",
     ])
@@ -150,11 +151,9 @@ def _heat(drawing, ax, grey, row, part):
     """A map in multiples of its mean, over the picture in grey."""
     values = row.shares / max(abs(row.shares.mean()), 1e-30)
     limit = max(np.percentile(np.abs(values), 99), 1e-30)
-    signed = row.kind == "style"
     extent = (0, grey.shape[1], grey.shape[0], 0)
     ax.imshow(grey, cmap="gray", vmin=0, vmax=255, extent=extent)
-    shown = ax.imshow(
-        values, cmap="RdBu_r" if signed else "inferno", vmin=-limit if signed else 0, vmax=limit, alpha=0.7, extent=extent
-    )
+    colours, least = ("RdBu_r", -limit) if row.kind == "style" else ("inferno", 0)
+    shown = ax.imshow(values, cmap=colours, vmin=least, vmax=limit, alpha=0.7, extent=extent)
     ax.set_title(f"{row.kind}, {row.layer}: {part:.0%} of J")
     drawing.colorbar(shown, ax=ax, shrink=0.8)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib import colormaps
 from torch import nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
@@ -198,7 +199,8 @@ def evolution(
         raise AllaprimaError(f"The count is {count} and the size {size}: give 1 or more, and {LEAST} pixels or more.")
     shown = layers or [known[n] for n in sorted(set(np.linspace(0, len(known) - 1, SHOWN).round().astype(int)))]
     files = find_photos(photos, least=1)
-    output = announce(output, f"{count} features of {len(shown)} layers in {len(snapshots)} snapshots over {len(files)} photos")
+    many = f"{count} features of {len(shown)} layers in {len(snapshots)} snapshots over {len(files)} photos"
+    output = announce(output, many)
     with progress_bar() as bar:
         task = bar.add_task("photos", total=len(files) * len(snapshots), note="")
         best, likeness = follow(snapshots, known, files, size, lambda: bar.advance(task))
@@ -215,7 +217,7 @@ def evolution(
         f"{len(files)} photos, projected to pixels by guided backpropagation, each scaled by itself; a jump is another "
         "photo. At the end, the pixels that the last one answers to.",
         (grid(rows), "features, by layer"),
-        "Below, for each layer, how alike its features are to those at the end: the correlation over all places and maps.",
+        "Below, for each layer, how alike its features are to those at the end: the correlation over places and maps.",
         (_plot([snapshot.step for snapshot in snapshots], likeness), "likeness to the last snapshot"),
     ])
     return likeness
@@ -263,18 +265,11 @@ def _side(projection):
 def _plot(steps, likeness):
     drawing = figure(1000, 420)
     ax = drawing.subplots()
-    colours = np.linspace(0, 1, len(likeness))
+    colours = np.linspace(0, 0.95, len(likeness))  # from the first layer, dark, to the last, light
     for (layer, values), colour in zip(likeness.items(), colours, strict=True):
-        ax.plot(steps, values, marker=".", label=layer, color=_colour(colour))
+        ax.plot(steps, values, marker=".", label=layer, color=colormaps["viridis"](colour))
     ax.set_xlabel("steps")
     ax.set_ylabel("correlation with the last snapshot")
     ax.grid(alpha=0.3)
     drawing.legend(loc="outside right center")
     return drawn(drawing)
-
-
-def _colour(part):
-    """From the first layer, dark, to the last, light."""
-    from matplotlib import colormaps
-
-    return colormaps["viridis"](0.95 * part)

@@ -76,7 +76,7 @@ def top_activations(network: LossNetwork, layer: str, files, size=512, each=lamb
 
 
 def explain(deconvnet: Deconvnet, layer: str, channel: int, hit: Hit, size=512) -> tuple[np.ndarray, np.ndarray]:
-    """What a Hit answers to: its projection, and the patch of the photo in its receptive field, the same pixels of both.
+    """What a Hit answers to: its projection, and the patch of the photo in its receptive field; the same pixels.
 
     Both are float [3, s, s] with s the receptive field's size, NaN outside of the photo; the projection is as
     `Deconvnet.project` gives it, the patch RGB 0..1. size: as for `top_activations`.
@@ -119,9 +119,9 @@ def features(
 ) -> dict[int, list[Hit]]:
     """Write a page of feature maps of `layer`: top nine activations over a folder, projected, beside their patches.
 
-    photos: a folder of nine photos or more, None for the bundled ones. maps: numbers of feature maps; None draws `count`
-    of those that at least nine photos excite, with `seed`. size: long side in pixels that photos are scaled down to.
-    output: the page, .html; the sheet (.png) lies beside it. Returns the hits of each map, best first.
+    photos: a folder of nine photos or more, None for the bundled ones. maps: numbers of feature maps; None draws
+    `count` of those that at least nine photos excite, with `seed`. size: long side in pixels that photos are scaled
+    down to. output: the page, .html; the sheet (.png) lies beside it. Returns the hits of each map, best first.
 
     Raises AllaprimaError for an unknown layer or map, and for fewer than nine photos that can be used.
     """
@@ -129,14 +129,15 @@ def features(
     deconvnet = Deconvnet(network)
     field = receptive_field(network, layer)
     files = find_photos(photos)
-    channels = [network.convs[name] for name in network.names[: network.names.index(layer) + 1] if name in network.convs]
-    channels = channels[-1].out_channels
+    passed = network.names[: network.names.index(layer) + 1]
+    channels = [network.convs[name].out_channels for name in passed if name in network.convs][-1]
     wrong = [number for number in maps or [] if not 0 <= number < channels]
     if wrong:
         raise AllaprimaError(f"{layer} has no map {wrong[0]}: give numbers from 0 to {channels - 1}.")
     if count < 1:
         raise AllaprimaError(f"The count of maps is {count}: give 1 or more.")
-    output = announce(output, f"top nine activations of {len(maps or []) or count} maps of {layer} over {len(files)} photos")
+    many = f"{len(maps or []) or count} maps of {layer} over {len(files)} photos"
+    output = announce(output, f"top nine activations of {many}")
     with progress_bar() as bar:
         task = bar.add_task("photos", total=len(files), unit="photos", note="")
         hits, skipped = top_activations(network, layer, files, size, lambda: bar.advance(task))
@@ -151,12 +152,14 @@ def features(
             maps = sorted(np.random.default_rng(seed).permutation(excited)[:count].tolist())
         chosen = {number: hits[number] for number in maps}
         task = bar.add_task("projections", total=sum(map(len, chosen.values())), note="")
-        blocks = [_block(deconvnet, layer, number, found, size, lambda: bar.advance(task)) for number, found in chosen.items()]
+        blocks = [
+            _block(deconvnet, layer, number, found, size, lambda: bar.advance(task)) for number, found in chosen.items()
+        ]
     sheet = grid([blocks[n : n + 2] for n in range(0, len(blocks), 2)], pad=16)
     write(output, f"{layer}: what its feature maps answer to", [
-        f"For each feature map of {layer} ({network.name}): the nine photos with its strongest activations, of {len(files)}. "
-        "Left, each activation alone projected down to pixels by the deconvnet, each scaled by itself, grey is "
-        "zero; right, the pixels that it sees. Best first, in rows.",
+        f"For each feature map of {layer} ({network.name}): the nine photos, of {len(files)}, with its strongest "
+        "activations. Left, each activation alone projected down to pixels by the deconvnet, each scaled by itself, "
+        "grey is zero; right, the pixels that it sees. Best first, in rows.",
         f"The receptive field is {field.size}x{field.size} pixels, in steps of {field.stride}; white is outside of the "
         f"photo. Photos have a long side of at most {size} pixels. {len(excited)} of the {channels} maps are excited "
         "by nine photos or more.",

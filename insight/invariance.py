@@ -130,10 +130,10 @@ def invariance(
         task = bar.add_task("changes", total=len(files) * len(CHANGES), note="")
         found = distances(network, layers, images, window, lambda: bar.advance(task))
     write(output, "What the layers ignore: translation, scale and rotation", [
-        f"{len(files)} photos: {', '.join(file.name for file in files)}. A window of {window}x{window} pixels in the middle "
-        "of each is moved, scaled and turned.",
+        f"{len(files)} photos: {', '.join(file.name for file in files)}. A window of {window}x{window} pixels in the "
+        "middle of each is moved, scaled and turned.",
         (_examples(images[0], window), "some of the windows, of the first photo"),
-        (_plots(found, layers, window), f"Mean over the photos; shaded, from the least to the largest. {network.name}."),
+        (_plots(found, layers, window), f"mean over the photos; shaded, from the least to the largest; {network.name}"),
         "<h2>Means</h2>",
         *_tables(found, window),
     ])
@@ -145,9 +145,9 @@ def _examples(photo, window):
     for change in CHANGES:
         amounts = steps(change, window)
         picked = [amounts[n] for n in np.linspace(0, len(amounts) - 1, 7).round().astype(int)]
-        rows.append([
-            (enlarge(np.asarray(changed(photo, window, change, amount)), 128), f"{amount:g} {UNITS[change]}") for amount in picked
-        ])
+        windows = [np.asarray(changed(photo, window, change, amount)) for amount in picked]
+        texts = [f"{amount:g} {UNITS[change]}" for amount in picked]
+        rows.append([(enlarge(picture, 128), text) for picture, text in zip(windows, texts, strict=True)])
     return grid(rows)
 
 

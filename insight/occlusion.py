@@ -28,8 +28,8 @@ MEAN, DEVIATION = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 class Occlusion:
     """One photo. Maps are float [rows, columns]: the value with the square centred at that place.
 
-    activity: the sum over feature map `channel`, the one with the strongest activation in the whole photo, over that sum
-    without a square. projection: float [3, H, W], that activation by the deconvnet. probability: of `label`, the
+    activity: the sum over feature map `channel`, the one with the strongest activation in the whole photo, over that
+    sum without a square. projection: float [3, H, W], that activation by the deconvnet. probability: of `label`, the
     photo's most probable class, and `unhidden` without a square; most_probable: the label at each place. None without
     a classifier.
     """
@@ -44,7 +44,8 @@ class Occlusion:
 
 
 def occluded(picture: torch.Tensor, y: float, x: float, square: int) -> torch.Tensor:
-    """A copy of a picture [1, 3, H, W], 0..1, with a grey square of `square` pixels centred at (y, x), cut at the rim."""
+    """A copy of a picture [1, 3, H, W], 0..1, with a grey square of `square` pixels centred at (y, x), cut at the rim.
+    """
     picture = picture.clone()
     top, left = (round(centre - square / 2) for centre in (y, x))
     picture[..., max(top, 0) : max(top + square, 0), max(left, 0) : max(left + square, 0)] = 0.5
@@ -99,8 +100,8 @@ def load_classifier(weights=None):
     """
     from torchvision import models
 
-    url = models.VGG16_Weights.IMAGENET1K_V1.url
-    file = Path(weights or Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1])
+    name = models.VGG16_Weights.IMAGENET1K_V1.url.rsplit("/", 1)[-1]
+    file = Path(weights or Path(torch.hub.get_dir()) / "checkpoints" / name)
     if not weights and not file.is_file():
         console.print(
             f"Class probabilities are left out: put torchvision's {file.name} into {file.parent}, or name it with "
@@ -112,7 +113,7 @@ def load_classifier(weights=None):
     try:
         model.load_state_dict(torch.load(file, map_location="cpu", weights_only=True, mmap=True), assign=True)
     except (*UNREADABLE, TypeError) as error:
-        raise AllaprimaError(f"{file} can't be read as torchvision's VGG-16: give its {url.rsplit('/', 1)[-1]}.") from error
+        raise AllaprimaError(f"{file} can't be read as torchvision's VGG-16: give its {name}.") from error
     return model.eval()
 
 
@@ -158,10 +159,10 @@ def occlusion(
             for picture in pictures
         ]
     parts = [
-        f"A grey square of {square}x{square} pixels, {stride} pixels further each time. Activity: the sum of the feature "
-        f"map of {layer} ({network.name}) that has the photo's strongest activation, over that sum without a square; "
-        "blue, the square takes away what the map answers to; red, it adds to it. Projection: the strongest activation, "
-        "by the deconvnet."
+        f"A grey square of {square}x{square} pixels, {stride} pixels further each time. Activity: the sum of the "
+        f"feature map of {layer} ({network.name}) that has the photo's strongest activation, over that sum without a "
+        "square; blue, the square takes away what the map answers to; red, it adds to it. Projection: the strongest "
+        "activation, by the deconvnet."
     ]
     for photo, picture, one in zip(photos, pictures, found, strict=True):
         parts += [(_figure(picture, one, square), f"{Path(photo).name}, {layer}, map {one.channel}")]
@@ -183,9 +184,8 @@ def _figure(photo, one, square):
     drawing = figure(330 * columns, 70 + round(280 * height / width))
     axes = drawing.subplots(1, columns)
     extent = (0, width, height, 0)
-    y, x = (part * side for part, side in zip(
-        (np.array(np.unravel_index(one.activity.argmin(), one.activity.shape)) + 0.5) / one.activity.shape, (height, width),
-        strict=True))
+    least = np.array(np.unravel_index(one.activity.argmin(), one.activity.shape))
+    y, x = (least + 0.5) / one.activity.shape * (height, width)
     hidden = occluded(to_tensor(photo), y, x, square)[0].permute(1, 2, 0).numpy()
     spread = max(abs(one.activity - 1).max(), 1e-6)
     for ax, picture, title in (

@@ -102,8 +102,8 @@ def reconstructions(
             rows.append([(originals[kind], Path(file).name), *((one.image, _caption(one)) for one in of_kind)])
     lines = [[one.kind, ", ".join(one.layers), one.remaining, one.error] for one in found]
     write(output, "What the layers keep", [
-        f"Each picture began as noise and was changed by {iterations} iterations of L-BFGS until the layer, of "
-        f"{network.name}, answered to it as to the photo (content: activations) or to the painting (style: Gram matrices).",
+        f"Each picture began as noise; {iterations} iterations of L-BFGS made the layer, of {network.name}, answer to "
+        "it as to the photo (content: activations) or as to the painting (style: Gram matrices).",
         (grid(rows), "above, content from one layer alone; below, style from the layers up to this one"),
         table(["from", "layers", "remaining part of J", "difference to the original, grey levels"], lines),
     ])

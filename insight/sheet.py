@@ -58,30 +58,38 @@ def stack(pictures) -> np.ndarray:
 def grid(rows, pad=GAP) -> np.ndarray:
     """Rows of cells as one picture, uint8 [H, W, 3], on white.
 
-    A cell is (picture, caption), with the caption above it and None for no picture. Columns are as wide as their widest
-    cell, its caption included; rows as high as their highest.
+    A cell is (picture, caption), the caption above it; without a picture, None, its text stands beside the others'
+    pictures. Columns are as wide as their widest cell, text included; rows as high as their highest.
     """
     font = ImageFont.load_default(13)
-    columns = max(map(len, rows))
-    sizes = [[(0, 0) if p is None else p.shape[:2] for p, _ in cells] for cells in rows]
-    lines = [max(caption.count("\n") + bool(caption) for _, caption in cells) * LINE for cells in rows]
-    texts = [[max(map(font.getlength, caption.split("\n"))) for _, caption in cells] for cells in rows]
-    widths = [
-        int(max(max(size[c][1], text[c]) for size, text in zip(sizes, texts, strict=True) if c < len(size)))
-        for c in range(columns)
-    ]
-    heights = [max(height for height, _ in size) + line for size, line in zip(sizes, lines, strict=True)]
-    sheet = Image.new("RGB", (sum(widths) + pad * (columns + 1), sum(heights) + pad * (len(rows) + 1)), "white")
+    columns = range(max(map(len, rows)))
+    widths = [max(_size(cells[c], font)[1] for cells in rows if c < len(cells)) for c in columns]
+    lines = [max((_text_height(text) for picture, text in cells if picture is not None), default=0) for cells in rows]
+    heights = [max(_size(cell, font)[0] for cell in cells) for cells in rows]
+    width = sum(widths) + pad * (len(widths) + 1)
+    sheet = Image.new("RGB", (width, sum(heights) + sum(lines) + pad * (len(rows) + 1)), "white")
     draw, top = ImageDraw.Draw(sheet), pad
     for cells, height, line in zip(rows, heights, lines, strict=True):
         left = pad
-        for (picture, caption), width in zip(cells, widths, strict=False):
-            draw.multiline_text((left, top), caption, fill="black", font=font, spacing=3)
+        for (picture, text), width in zip(cells, widths, strict=False):
+            beside = line if picture is None else 0
             if picture is not None:
                 sheet.paste(Image.fromarray(picture), (left, top + line))
+            draw.multiline_text((left, top + beside), text, fill="black", font=font, spacing=3)
             left += width + pad
-        top += height + pad
+        top += height + line + pad
     return np.asarray(sheet)
+
+
+def _text_height(text):
+    return LINE * (text.count("\n") + bool(text))
+
+
+def _size(cell, font):
+    """Height and width of a cell, without the height of a caption above a picture."""
+    picture, text = cell
+    wide = int(max(map(font.getlength, text.split("\n")))) + 1
+    return (_text_height(text), wide) if picture is None else (picture.shape[0], max(picture.shape[1], wide))
 
 
 def enlarge(picture: np.ndarray, side: int) -> np.ndarray:

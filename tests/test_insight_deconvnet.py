@@ -79,7 +79,7 @@ def test_average_pooling_has_no_switches():
 
 @pytest.fixture(scope="module")
 def transparent():
-    """VGG-16 with one channel a layer, weights of one and averages for maxima: every pixel that is seen has a gradient."""
+    """VGG-16 with one channel a layer, equal weights and averages for maxima: every pixel seen has a gradient."""
     network = LossNetwork(pooling="avg")
     for name in network.convs:
         network.convs[name] = nn.Conv2d(3 if name == "conv1_1" else 1, 1, 3, padding=1, bias=False)
