@@ -26,6 +26,7 @@ from allaprima.insight.features import find_photos
 from allaprima.insight.sheet import announce, drawn, enlarge, figure, grid, write
 from allaprima.models.blocks import Conv, Merge, Residual, SeparableResidual
 from allaprima.models.transformer import Transformer, transformer
+from allaprima.page import table
 from allaprima.progress import progress_bar
 from allaprima.train.photos import BUNDLED, to_image, to_tensor
 from allaprima.train.trainer import read_checkpoint
@@ -219,6 +220,7 @@ def evolution(
         (grid(rows), "features, by layer"),
         "Below, for each layer, how alike its features are to those at the end: the correlation over places and maps.",
         (_plot([snapshot.step for snapshot in snapshots], likeness), "likeness to the last snapshot"),
+        table(["layer", *(f"{s.step} steps" for s in snapshots)], [[k, *v.tolist()] for k, v in likeness.items()]),
     ])
     return likeness
 

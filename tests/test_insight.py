@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -671,3 +672,16 @@ def test_the_last_snapshot_is_like_itself_and_finds_the_strongest(trained, folde
     maps = [activations(snapshots[2].network, to_tensor(Image.open(file)), ["stem"])["stem"][0] for file in files]
     for channel, hit in enumerate(best[2]["stem"]):
         assert hit.value == max(m[channel].max().item() for m in maps) == maps[hit.photo][channel, hit.y, hit.x].item()
+
+
+@pytest.mark.parametrize("missing", ["torch", "matplotlib"])
+def test_without_the_extra(missing):
+    """In a fresh process: one sentence where a package is missing; the help needs none of them."""
+    code = (
+        f"import sys; sys.modules[{missing!r}] = None; from allaprima.cli import main; "
+        "assert not {'torch', 'matplotlib'} & {name for name, module in sys.modules.items() if module}; main()"
+    )
+    for arguments, expected in (["--help"], 0), (["features", "--layer", "relu1_1"], 2):
+        ran = subprocess.run([sys.executable, "-c", code, "inspect", *arguments], capture_output=True, text=True)
+        assert ran.returncode == expected, ran.stderr
+    assert "pip install 'allaprima[train]'" in ran.stderr and "Traceback" not in ran.stderr
