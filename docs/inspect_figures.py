@@ -47,7 +47,7 @@ def main():
                 height = round(image.height * WIDTH / image.width)
                 image = image.resize((WIDTH, height), Image.Resampling.LANCZOS)
             with atomic(DOCS / "inspect" / f"{name}.jpg") as part:
-                image.save(part, quality=80, optimize=True)
+                image.save(part, quality=75, optimize=True)
 
 
 if __name__ == "__main__":

@@ -26,8 +26,9 @@ class LayerCost:
     """One layer's part of J.
 
     kind: "content" or "style". cost: per element for content, J_style[l] for style. photo_cost: that of the untouched
-    photo; 0 for content. weight: of the cost in J, so that J is the sum of weight * cost. shares: float [h, w], the
-    part of `cost` that each place of the layer has; they sum to `cost`.
+    photo; 0 for content. weight: of the cost in J, so that J is the sum of weight * cost. energy: the mean square of
+    the activations over that of the painting's (style) or the photo's (content): below 1, the picture has too little of
+    what the layer sees. shares: float [h, w], the part of `cost` that each place of the layer has; they sum to `cost`.
     """
 
     kind: str
@@ -35,6 +36,7 @@ class LayerCost:
     weight: float
     cost: float
     photo_cost: float
+    energy: float
     shares: np.ndarray
 
 
@@ -75,12 +77,14 @@ def layer_costs(loss: PerceptualLoss, style_targets: dict, photo: np.ndarray, pa
     rows = []
     for layer, weight in goal.content.items():
         shares = content_shares(taps[layer], before[layer])
-        rows.append(LayerCost("content", layer, goal.alpha * weight, shares.sum().item(), 0.0, _numpy(shares)))
+        energy = (taps[layer].square().mean() / before[layer].square().mean()).item()
+        rows.append(LayerCost("content", layer, goal.alpha * weight, shares.sum().item(), 0.0, energy, _numpy(shares)))
     for layer, weight in goal.style.items():
         target = style_targets[layer].float()
         shares = style_shares(taps[layer], target)
-        photo_cost = style_shares(before[layer], target).sum().item()
-        rows.append(LayerCost("style", layer, goal.beta * weight, shares.sum().item(), photo_cost, _numpy(shares)))
+        cost, photo_cost = shares.sum().item(), style_shares(before[layer], target).sum().item()
+        energy = (taps[layer].square().sum(1).mean() / target.diagonal(dim1=1, dim2=2).sum()).item()
+        rows.append(LayerCost("style", layer, goal.beta * weight, cost, photo_cost, energy, _numpy(shares)))
     return rows
 
 
@@ -109,13 +113,14 @@ def costs(photo, model, style=None, output="loss.html", *, size=512, loss_weight
     J = sum(row.weight * row.cost for row in rows)
     photo_J = sum(row.weight * row.photo_cost for row in rows)
     lines = [
-        [r.kind, r.layer, r.weight, r.cost, r.photo_cost, r.weight * r.cost, f"{r.weight * r.cost / J:.0%}"]
+        [r.kind, r.layer, r.weight, r.cost, r.photo_cost, r.energy, r.weight * r.cost, f"{r.weight * r.cost / J:.0%}"]
         for r in rows
     ]
-    head = ["kind", "layer", "weight in J", "cost", "cost of the photo itself", "part of J", ""]
+    head = ["kind", "layer", "weight in J", "cost", "cost of the photo itself", "energy", "part of J", ""]
     figure = _figure(image, painted, _painting(style, stylizer), rows)
     write(output, f"{Path(photo).name} in the style of {Path(model).stem}: where J comes from", [
-        f"J is {J:.4g}; that of the untouched photo is {photo_J:.4g}.",
+        f"J is {J:.4g}; that of the untouched photo is {photo_J:.4g}. Energy: the mean square of the activations, over "
+        "the painting's (style) or the photo's (content).",
         table(head, lines),
         (figure, "The costs by place, in multiples of the average place."),
         "Content: where the picture has lost the photo; the map is 0 or more. Style: red places drive the picture away "

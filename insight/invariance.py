@@ -27,8 +27,9 @@ ROOM = 1.5  # the photo's short side over the window's: enough for every turn of
 CHANGES = {
     "translation": [0, 1, 2, 4, 8, 16, 24, 32, 40, 48, 56],
     "scale": [1, 1.05, 1.1, 1.2, 1.3, 1.4, 1.6, 1.8],
-    "rotation": [0, 2, 5, 10, 20, 30, 45, 60, 90, 120, 150, 180, 225, 270, 315, 360],
+    "rotation": [0, 2, 5, 10, 20, 30, 45, 60, 90, 120, 150, 180, 210, 240, 270, 300, 315, 330, 340, 350, 355, 358, 360],
 }
+TABLED = {2, 8, 32, 1.1, 1.4, 10, 90, 180}  # those of the tables
 UNITS = {"translation": "pixels down", "scale": "times as large", "rotation": "degrees"}
 
 
@@ -174,9 +175,11 @@ def _plots(found, layers, window):
 
 def _tables(found, window):
     for change, by_layer in found.items():
-        head = ["layer", *(f"{what} at {a:g}" for what in ("features", "Gram") for a in steps(change, window)[2::3])]
+        amounts = steps(change, window)
+        some = [n for n, amount in enumerate(amounts) if amount in TABLED]
+        head = ["layer", *(f"{what} at {amounts[n]:g}" for what in ("features", "Gram") for n in some)]
         rows = [
-            [layer, *(float(v) for values in (d.features, d.grams) for v in values.mean(0)[2::3])]
+            [layer, *(float(values.mean(0)[n]) for values in (d.features, d.grams) for n in some)]
             for layer, d in by_layer.items()
         ]
         yield f"<h3>{change}, {UNITS[change]}</h3>" + table(head, rows)

@@ -285,6 +285,8 @@ def test_a_place_unlike_the_painting_has_the_style_cost():
     assert content.shares[:20, :20].sum() > 0.95 * content.cost
     for row in styles:
         side = row.shares.shape[0] // 3
+        squares = [network(p, [row.layer])[row.layer].square().mean().item() for p in (picture, painting)]
+        assert row.energy == pytest.approx(squares[0] / squares[1], rel=1e-3)
         assert row.photo_cost < 0.01 * row.cost and row.shares[:side, :side].mean() > 3 * abs(row.shares.mean())
     costs = loss(picture, loss.content_targets(painting), loss.style_targets(painting))
     assert sum(row.weight * row.cost for row in (content, *styles)) == pytest.approx(costs.J.item(), rel=1e-3)

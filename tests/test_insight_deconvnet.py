@@ -1,5 +1,7 @@
 """The deconvnet against autograd, receptive fields against gradients, and the search for the strongest activations."""
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
 
+from allaprima.baseline.optimizer import read_photo
 from allaprima.errors import AllaprimaError
 from allaprima.insight.deconvnet import Deconvnet, check_picture, only, receptive_field
 from allaprima.insight.features import TOP, Hit, explain, find_photos, top_activations
@@ -137,6 +140,20 @@ def test_top_activations_are_those_of_a_search_with_all_in_memory(folder):
         assert len({hit.photo for hit in found}) == len(found)
         for hit in found:
             assert maps[files.index(hit.photo)][channel, hit.y, hit.x] == hit.value
+
+
+def test_one_photo_is_in_memory_at_a_time(folder, monkeypatch):
+    alive = []
+
+    def read(file, size):
+        photo = read_photo(file, size)
+        assert sum(reference() is not None for reference in alive) <= 1  # the one before, about to go
+        alive.append(weakref.ref(photo))
+        return photo
+
+    monkeypatch.setattr("allaprima.insight.features.read_photo", read)
+    top_activations(LossNetwork(), "relu1_1", (file for file in find_photos(folder)))
+    assert len(alive) == 11
 
 
 def test_of_equal_photos_the_first_ones_are_kept(folder, tmp_path):
