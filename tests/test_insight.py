@@ -22,11 +22,13 @@ from allaprima.cli import main
 from allaprima.errors import AllaprimaError
 from allaprima.insight.correspondence import FACES, align, disagreement, scores
 from allaprima.insight.costs import content_shares, layer_costs, style_shares
+from allaprima.insight.deconvnet import as_picture
 from allaprima.insight.evolution import activations, feature_layers, follow, guided_projection, read_snapshots
 from allaprima.insight.features import features, find_photos
 from allaprima.insight.invariance import CHANGES, changed, distances, load, steps
 from allaprima.insight.occlusion import centres, occlude, occluded
 from allaprima.insight.reconstruct import plan, reconstruct
+from allaprima.insight.sheet import LINE, grid
 from allaprima.models.loss_network import LossNetwork
 from allaprima.models.perceptual import Objective, PerceptualLoss, content_cost, gram_matrix, style_cost
 from allaprima.models.transformer import transformer
@@ -141,6 +143,24 @@ def test_an_output_that_cannot_be_written(output, sentence, tmp_path, folder):
     (tmp_path / "file").touch()
     with pytest.raises(AllaprimaError, match=sentence):
         features(folder, output=tmp_path / output)
+
+
+def test_cells_of_a_sheet():
+    red, blue = (np.full((30, 40, 3), colour, np.uint8) for colour in ((255, 0, 0), (0, 0, 255)))
+    sheet = grid([[(red, "above"), (blue, "")], [(None, "a row's name"), (blue[:10], "")]], pad=4)
+    top = 4 + LINE
+    assert (sheet[top : top + 30, 4:44] == red).all() and (sheet[4:top, 4:44] < 128).any()
+    left = 4 + sheet[0].shape[0] - 3 * 4 - 40 + 4  # behind the first column, which is as wide as the row's name
+    assert (sheet[top : top + 30, left : left + 40] == blue).all()
+    assert (sheet[top + 34 : top + 44, left : left + 40] == blue[:10]).all()
+
+
+def test_projections_as_pictures():
+    projection = np.zeros((3, 4, 5), np.float32)
+    projection[0, 1, 2], projection[2, 3, 4], projection[:, 0, 0] = 2, -2, np.nan
+    picture = as_picture(projection)
+    assert picture[1, 2].tolist() == [255, 128, 128] and picture[3, 4].tolist() == [128, 128, 0]
+    assert picture[0, 0].tolist() == [255] * 3 and picture[2, 2].tolist() == [128] * 3
 
 
 def test_ctrl_c_while_writing_leaves_nothing(inspect, folder, monkeypatch):
@@ -565,6 +585,8 @@ def test_snapshots_survive_an_interruption(trained, tmp_path, monkeypatch):
     for a, b in zip(whole, resumed, strict=True):
         state = b.network.state_dict()
         assert all(torch.equal(value, state[key]) for key, value in a.network.state_dict().items())
+    train_style(STYLE, output, replace(SMALL, snapshots=True, steps=9), resume=True, report=False)
+    assert [s.step for s in read_snapshots(output)] == [1, 2, 3, 4, 6, 9]  # of a training that went on
 
 
 def test_snapshots_of_another_training_are_passed_over(trained, tmp_path):
