@@ -146,6 +146,8 @@ def correspondence(
     Returns what `scores` does. Raises AllaprimaError for an unknown layer and for parts that can't be used.
     """
     network, layers = network or LossNetwork(), list(layers)
+    if not layers:
+        raise AllaprimaError("There are no layers: name some, as relu1_2,relu4_3.")
     if min(window, square) < 1 or draws < 2:
         raise AllaprimaError(
             f"The window is {window}, the square {square}, draws {draws}: give pixels above 0, and 2 draws or more."

@@ -13,6 +13,7 @@ import torch
 
 from allaprima.baseline.compare import training_loss
 from allaprima.baseline.optimizer import read_photo
+from allaprima.errors import AllaprimaError
 from allaprima.infer.stylizer import Stylizer
 from allaprima.insight.sheet import announce, drawn, figure, write
 from allaprima.models.perceptual import PerceptualLoss, gram_matrix
@@ -99,6 +100,8 @@ def costs(photo, model, style=None, output="loss.html", *, size=512, loss_weight
     painting; None for the path that the model file remembers. loss_weights: as for `compare`. output: as for
     `features`. Raises AllaprimaError for files that are missing or can't be read.
     """
+    if size < 1:
+        raise AllaprimaError(f"The size is {size}: give pixels above 0.")
     stylizer = Stylizer(model)
     image = read_photo(photo, size)
     loss, targets = training_loss(stylizer.metadata, style, loss_weights)

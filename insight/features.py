@@ -134,8 +134,8 @@ def features(
     wrong = [number for number in maps or [] if not 0 <= number < channels]
     if wrong:
         raise AllaprimaError(f"{layer} has no map {wrong[0]}: give numbers from 0 to {channels - 1}.")
-    if count < 1:
-        raise AllaprimaError(f"The count of maps is {count}: give 1 or more.")
+    if count < 1 or size < 1:
+        raise AllaprimaError(f"The count of maps is {count} and the size {size}: give 1 or more.")
     many = f"{len(maps or []) or count} maps of {layer} over {len(files)} photos"
     output = announce(output, f"top nine activations of {many}")
     with progress_bar() as bar:
@@ -150,6 +150,8 @@ def features(
         excited = [number for number, found in enumerate(hits) if len(found) == TOP]
         if not maps:
             maps = sorted(np.random.default_rng(seed).permutation(excited)[:count].tolist())
+        if not maps:
+            raise AllaprimaError(f"No map of {layer} is excited by nine of the photos: give other photos, or --maps.")
         chosen = {number: hits[number] for number in maps}
         task = bar.add_task("projections", total=sum(map(len, chosen.values())), note="")
         blocks = [

@@ -74,28 +74,31 @@ def distances(network: LossNetwork, layers, photos, window=224, each=lambda: Non
 
     each: called after every photo and change.
     """
-    raw = {change: {layer: ([], []) for layer in layers} for change in CHANGES}
+    found = {change: {layer: [] for layer in layers} for change in CHANGES}
     for photo in photos:
-        for change in CHANGES:
-            pictures = (to_tensor(changed(photo, window, change, amount)) for amount in steps(change, window))
-            rows = {layer: ([], []) for layer in layers}
-            first = None
-            for picture in pictures:
-                taps = network(picture, layers)
-                first = first or taps
-                for layer in layers:
-                    a, b = first[layer].float(), taps[layer].float()
-                    grams, nothing = [gram_matrix(a), gram_matrix(b)], torch.zeros(())
-                    rows[layer][0].append(((a - b).norm() / a.norm()).item())
-                    rows[layer][1].append((style_cost(*grams) / style_cost(grams[0], nothing)).sqrt().item())
-            for layer in layers:
-                for column, values in zip(raw[change][layer], rows[layer], strict=True):
-                    column.append(values)
+        for change, by_layer in found.items():
+            windows = (changed(photo, window, change, amount) for amount in steps(change, window))
+            for layer, rows in _moved(network, layers, windows).items():
+                by_layer[layer].append(rows)
             each()
     return {
-        change: {layer: Distances(*map(np.array, columns)) for layer, columns in by_layer.items()}
-        for change, by_layer in raw.items()
+        change: {layer: Distances(*np.array(rows).transpose(2, 0, 1)) for layer, rows in by_layer.items()}
+        for change, by_layer in found.items()
     }
+
+
+def _moved(network, layers, windows):
+    """For each layer, (features, grams) of Distances for each window, against the first."""
+    first, rows = None, {layer: [] for layer in layers}
+    for window in windows:
+        taps = network(to_tensor(window), layers)
+        first = first or taps
+        for layer in layers:
+            a, b = first[layer], taps[layer]
+            gram = gram_matrix(a)
+            grams = (style_cost(gram_matrix(b), gram) / style_cost(torch.zeros_like(gram), gram)).sqrt()
+            rows[layer].append((((a - b).norm() / a.norm()).item(), grams.item()))
+    return rows
 
 
 def load(file, window) -> Image.Image:
@@ -120,6 +123,8 @@ def invariance(
     Raises AllaprimaError for an unknown layer and for photos, or a window, that are too small.
     """
     network, layers = network or LossNetwork(), list(layers)
+    if not layers:
+        raise AllaprimaError("There are no layers: name some, as relu1_2,relu4_3.")
     if count < 1 or window < 1:
         raise AllaprimaError(f"The count is {count} and the window {window}: give 1 or more.")
     for layer in layers:

@@ -115,6 +115,7 @@ def test_features_draws_maps_that_nine_photos_excite(inspect, folder):
         (["--layer", "relu1_1", "--maps", "64"], "no map 64: give numbers from 0 to 63"),
         (["--maps", "a"], "'a' is no list of numbers"),
         (["--count", "0"], "count of maps is 0"),
+        (["--size", "0"], "the size 0: give 1 or more"),
         (["--layer", "relu5_3"], "relu5_3 sees 196x196: give a larger one, or a layer up to relu4_1"),
         (["--loss-network", "vgg11"], "no loss network 'vgg11'"),
         (["--loss-network", "vgg19", "--loss-weights", PHOTOS / "fig.jpg"], "can't be read as vgg19"),
@@ -123,6 +124,12 @@ def test_features_draws_maps_that_nine_photos_excite(inspect, folder):
 def test_features_of_bad_input(inspect, folder, arguments, sentence):
     code, error, *_ = inspect("features", folder, *arguments)
     assert code == 2 and sentence in error and "Traceback" not in error
+
+
+def test_a_layer_that_nothing_excites(inspect, folder, monkeypatch):
+    monkeypatch.setattr("allaprima.insight.features.top_activations", lambda *_: ([[] for _ in range(64)], []))
+    code, error, *_ = inspect("features", folder, "--layer", "relu1_1")
+    assert code == 2 and "No map of relu1_1 is excited by nine of the photos" in error
 
 
 def test_fewer_than_nine_photos(inspect, copied):
@@ -193,6 +200,7 @@ def test_invariance(inspect):
         (["--window", "90"], "The window has 90x90 pixels and relu4_3 sees 92x92: give a larger one, or a "),
         (["--window", "400"], "a window of 400 needs a short side of 600: give a larger photo or a smaller --window"),
         (["--count", "0"], "The count is 0"),
+        (["--layers", ","], "There are no layers"),
     ],
 )
 def test_invariance_of_bad_input(inspect, arguments, sentence):
@@ -270,6 +278,7 @@ def test_loss(inspect, tiny_model):
         ([PHOTOS / "CREDITS.md"], "CREDITS.md can't be read as a picture"),
         ([PHOTOS / "fig.jpg", "--style", "nothing.jpg"], "The painting that the model was trained on is needed"),
         ([PHOTOS / "fig.jpg", "--size", "6"], "too small for relu4_3"),
+        ([PHOTOS / "fig.jpg", "--size", "0"], "The size is 0: give pixels above 0"),
     ],
 )
 def test_loss_of_bad_input(inspect, tiny_model, arguments, sentence):
@@ -706,7 +715,7 @@ def test_layers_of_the_style_networks():
 def test_the_last_snapshot_is_like_itself_and_finds_the_strongest(trained, folder):
     snapshots, files = read_snapshots(trained), find_photos(folder)[:3]
     best, likeness = follow(snapshots, ["stem", "to_half"], files, 64)
-    assert all(values[-1] == pytest.approx(1, abs=1e-5) and values[0] < 0.9999 for values in likeness.values())
+    assert all(values[-1] == pytest.approx(1, abs=1e-5) and values[0] < 0.999999 for values in likeness.values())
     maps = [activations(snapshots[2].network, to_tensor(Image.open(file)), ["stem"])["stem"][0] for file in files]
     for channel, hit in enumerate(best[2]["stem"]):
         assert hit.value == max(m[channel].max().item() for m in maps) == maps[hit.photo][channel, hit.y, hit.x].item()
