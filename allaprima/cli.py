@@ -10,6 +10,7 @@ from allaprima import __version__
 from allaprima.baseline import commands as baseline
 from allaprima.errors import AllaprimaError
 from allaprima.infer import commands as infer
+from allaprima.insight import commands as insight
 from allaprima.progress import console
 from allaprima.train import commands as train
 
@@ -23,6 +24,7 @@ app = typer.Typer(
 
 for command in (train.train, infer.stylize, infer.live, baseline.baseline, baseline.compare, infer.models, infer.bench):
     app.command()(command)
+app.add_typer(insight.app, name="inspect")
 
 
 def _version(wanted: bool):

@@ -1,6 +1,7 @@
 """The one exception a user ever sees: a sentence that says what is wrong and how to mend it."""
 
 import errno
+from importlib import import_module
 
 
 class AllaprimaError(Exception):
@@ -24,3 +25,13 @@ def explain_os_error(error: OSError, path) -> AllaprimaError:
         errno.EISDIR: f"{path} is a folder. Give a file name inside it.",
     }
     return AllaprimaError(reasons.get(error.errno, f"{path} can't be used: {error.strerror or error}."))
+
+
+def import_with_extra(module: str):
+    """Import a module that needs the packages of the extra `train`, which the base install does not have."""
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] not in ("torch", "torchvision", "safetensors", "matplotlib", "onnx"):
+            raise
+        raise AllaprimaError("This needs the training extra: pip install 'allaprima[train]'.") from error

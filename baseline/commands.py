@@ -1,12 +1,11 @@
 """The commands `baseline` and `compare`. What they do is in optimizer.py and compare.py, imported when they run."""
 
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Optional
 
 from typer import Argument, Exit, Option
 
-from allaprima.errors import AllaprimaError
+from allaprima.errors import AllaprimaError, import_with_extra
 
 
 def baseline(
@@ -41,7 +40,7 @@ def baseline(
 
     allaprima baseline photo.jpg painting.jpg -o painted.png --original-colours
     """
-    optimizer = _worker("optimizer")
+    optimizer = import_with_extra("allaprima.baseline.optimizer")
     from allaprima.models.perceptual import Objective
     from allaprima.train.settings import parse_layers
 
@@ -71,18 +70,8 @@ def compare(
 
     allaprima compare photo.jpg -m starry.onnx --style painting.jpg -o compare.png
     """
-    _worker("compare").compare(model, photos, style, size=size, iterations=iterations, output=output,
-                               loss_weights=loss_weights)
-
-
-def _worker(name):
-    """A module of this package; it needs torch, which the base install doesn't have."""
-    try:
-        return import_module(f"allaprima.baseline.{name}")
-    except ModuleNotFoundError as error:
-        if error.name not in ("torch", "torchvision", "safetensors"):
-            raise
-        raise AllaprimaError("This needs the training extra: pip install 'allaprima[train]'.") from error
+    import_with_extra("allaprima.baseline.compare").compare(
+        model, photos, style, size=size, iterations=iterations, output=output, loss_weights=loss_weights)
 
 
 def _numbers(text):

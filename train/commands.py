@@ -29,6 +29,9 @@ def train(
     report: Annotated[
         bool, typer.Option(help="Write the report, a page with pictures, curves and the comparison.")
     ] = True,
+    snapshots: Annotated[
+        bool, typer.Option("--snapshots", help="Keep the weights of eight steps, for allaprima inspect evolution.")
+    ] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda or mps. Default: the best there is.")] = None,
     architecture: Annotated[str, typer.Option(help="live, best or johnson.", rich_help_panel=MODEL)] = None,
     steps: Annotated[int, typer.Option(help="Steps of the optimizer.", rich_help_panel=MODEL)] = None,
@@ -88,6 +91,7 @@ def train(
         "pooling": pooling,
         "photos": photos,
         "held_out": held_out,
+        "snapshots": snapshots or None,
     }
     if resume and not (preset or config):
         settings = s.change(saved_settings(output), changes)

@@ -52,7 +52,7 @@ class Photos:
             raise AllaprimaError(
                 f"{folder} is not a folder or a video: give --photos a folder of photos or a video file."
             )
-        files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in Image.registered_extensions())
+        files = picture_files(folder)
         if not files:
             raise AllaprimaError(f"{folder} has no photos in it: give --photos a folder of photos.")
         most = max(2, int(MEMORY / (1.5 * self.size) ** 2 / 4))  # about 3 bytes a pixel at an aspect of 4:3
@@ -96,6 +96,11 @@ class Photos:
                 crop = F.interpolate(crop, (self.size, self.size), mode="bilinear", antialias=True)
             crops.append(crop.flip(3) if random.random() < 0.5 else crop)
         return torch.cat(crops)
+
+
+def picture_files(folder: Path) -> list[Path]:
+    """The files in a folder, nested too, whose ending is that of a picture, in order."""
+    return sorted(file for file in folder.rglob("*") if file.suffix.lower() in Image.registered_extensions())
 
 
 def read_rgb(file, short_side=None) -> Image.Image:

@@ -1,8 +1,6 @@
 """The report of a training: one self-contained page."""
 
-import base64
 import html
-import io
 from pathlib import Path
 
 import numpy as np
@@ -12,19 +10,10 @@ from allaprima import __version__
 from allaprima.baseline.compare import compare_photos
 from allaprima.files import write_atomically
 from allaprima.infer.stylizer import Stylizer
+from allaprima.page import page, row, table
 from allaprima.train.photos import read_style, to_image
 
 COMPARED, COMPARED_SIZE, ITERATIONS = 2, 256, 60  # photos, their long side, iterations of the optimizer: about a minute
-
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem; color: #222; }
-h1, h2 { line-height: 1.2; } img { max-width: 100%; height: auto; border-radius: 4px; }
-figure { margin: 0; } figcaption { color: #666; font-size: 14px; }
-.row { display: grid; grid-auto-columns: 1fr; grid-auto-flow: column; gap: 12px; margin: 12px 0; align-items: start; }
-table { border-collapse: collapse; } td, th { padding: 4px 12px; border-bottom: 1px solid #ddd; text-align: left; }
-td.n { text-align: right; font-variant-numeric: tabular-nums; }
-@media (prefers-color-scheme: dark) { body { background: #181818; color: #ddd; } td, th { border-color: #444; } }
-"""
 
 
 def write_report(path, trainer, style, model, wall_seconds: float):
@@ -41,20 +30,20 @@ def write_report(path, trainer, style, model, wall_seconds: float):
         f"<p>{trainer.done} steps of {settings.batch} photo{'s' * (settings.batch > 1)} at {settings.size} px in "
         f"{trainer.seconds:.0f} s on {trainer.device.type}: {rate:.1f} photos a second. {wall_seconds:.0f} s with loading, measuring and export. "
         f"The model file is <b>{html.escape(str(model))}</b>, {Path(model).stat().st_size / 1e6:.1f} MB.</p>",
-        _row([(to_image(read_style(style, 512)), Path(style).name)], height=320),
+        row([(to_image(read_style(style, 512)), Path(style).name)], height=320),
         "<h2>Photos it was not trained on</h2>",
         *(
-            _row([(photo, label), (picture, "stylized")])
+            row([(photo, label), (picture, "stylized")])
             for photo, picture, label in zip(photos, stylized, trainer.photos.names, strict=True)
         ),
         "<h2>Costs while training</h2>",
         _curves(trainer.history),
         "<h2>Costs on those photos</h2>",
-        _table(["photo", "J", "content", "style"], [[n, *c.values()] for n, c in losses.items()]),
+        table(["photo", "J", "content", "style"], [[n, *c.values()] for n, c in losses.items()]),
         "<h2>Against the optimizer</h2>",
         f"<p>The same J, minimised over the pixels by L-BFGS from the photo ({ITERATIONS} iterations, long side "
         f"{COMPARED_SIZE} px). The equivalent iteration is the first whose J is at or below the network's.</p>",
-        _table(
+        table(
             [
                 "photo",
                 "J network",
@@ -78,7 +67,7 @@ def write_report(path, trainer, style, model, wall_seconds: float):
             ],
         ),
         *(
-            _row(
+            row(
                 [
                     (c.photo, n),
                     (c.network, "network"),
@@ -89,7 +78,7 @@ def write_report(path, trainer, style, model, wall_seconds: float):
             for n, c in rows
         ),
         "<h2>Settings</h2>",
-        _table(
+        table(
             ["setting", "value"],
             [[k, v] for k, v in settings.to_dict().items()]
             + [[f"balanced content weight of {layer}", f"{w:.3g}"] for layer, w in objective.content.items()]
@@ -97,11 +86,7 @@ def write_report(path, trainer, style, model, wall_seconds: float):
         ),
         f"<p>allaprima {__version__}</p>",
     ]
-    write_atomically(
-        path,
-        f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
-        f"<title>{name}</title><style>{STYLE}</style>{''.join(parts)}</html>",
-    )
+    write_atomically(path, page(name, parts))
 
 
 def _compare(trainer, model):
@@ -113,31 +98,6 @@ def _compare(trainer, model):
         photos.append(np.asarray(image))
     rows = compare_photos(Stylizer(model), photos, trainer.loss, trainer.style_targets, ITERATIONS)
     return list(zip(names, rows, strict=True))
-
-
-def _row(pictures, height=None):
-    limit = f" style='max-height:{height}px'" if height else ""
-    figures = (
-        f"<figure><img{limit} src='data:image/jpeg;base64,{_jpeg(picture)}' alt='{html.escape(caption)}'>"
-        f"<figcaption>{html.escape(caption)}</figcaption></figure>"
-        for picture, caption in pictures
-    )
-    return f"<div class=row>{''.join(figures)}</div>"
-
-
-def _jpeg(picture):
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "JPEG", quality=90)
-    return base64.b64encode(buffer.getvalue()).decode()
-
-
-def _table(head, rows):
-    def cell(value):
-        number = isinstance(value, float)
-        return f"<td{' class=n' if number else ''}>{f'{value:.4g}' if number else html.escape(str(value))}</td>"
-
-    lines = "".join(f"<tr>{''.join(map(cell, row))}</tr>" for row in rows)
-    return f"<table><tr>{''.join(f'<th>{html.escape(h)}</th>' for h in head)}</tr>{lines}</table>"
 
 
 def _curves(history):

@@ -15,6 +15,7 @@ class Settings:
     larger means larger strokes. alpha, beta: weights of content and style after balancing (see models/perceptual.py,
     `balance`), so that the same values suit every painting; beta is half of the optimizer's, because a network that has
     seen few photos pays more content for the same style. photos: folder, video, or None for the bundled photos.
+    snapshots: keep the weights of some steps for `inspect evolution`; changes nothing else.
     """
 
     architecture: str = "live"
@@ -35,6 +36,7 @@ class Settings:
     photos: str | None = None
     held_out: int = 3
     seed: int = 0
+    snapshots: bool = False
 
     to_dict = asdict
 

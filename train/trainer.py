@@ -29,6 +29,7 @@ from allaprima.models.transformer import transformer
 from allaprima.progress import console, progress_bar
 from allaprima.train.photos import Photos, read_style, to_image, to_tensor
 from allaprima.train.settings import Settings, make_settings, preset_for
+from allaprima.train.snapshots import keep_snapshot
 
 KEEP_EVERY = 50  # steps between checkpoints; after a divergence at most so many are done again
 REUSE, WAITING = 4, 64  # how often a photo's crop comes back, and about how many crops lie ready for it
@@ -304,6 +305,8 @@ def _loop(trainer: Trainer, run: Path, checkpoint: Path):
                 console.print(f"J diverged: back to step {trainer.done}, at half the learning rate.")
                 continue
             trainer.seconds += time.perf_counter() - tick
+            if trainer.settings.snapshots:
+                keep_snapshot(trainer, run)
             rate = (trainer.done - timed[0]) * trainer.settings.batch / (time.perf_counter() - timed[1])
             note = f"{rate:.1f} photos/s  J {J:.2f}  content {content:.2f}  style {style:.2f}"
             bar.update(task, completed=trainer.done, note=note)

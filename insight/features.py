@@ -1,0 +1,186 @@
+"""The top nine activations of feature maps, projected to pixels, beside the patches that caused them.
+
+Zeiler and Fergus 2013, figure 2 and section 4.
+"""
+
+import heapq
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from allaprima.baseline.optimizer import read_photo
+from allaprima.errors import AllaprimaError
+from allaprima.insight.deconvnet import Deconvnet, Field, as_picture, check_picture, only, pixels, receptive_field
+from allaprima.insight.sheet import announce, enlarge, grid, write
+from allaprima.models.loss_network import LossNetwork
+from allaprima.progress import console, progress_bar
+from allaprima.train.photos import BUNDLED, picture_files, to_tensor
+
+TOP = 9
+CELL = 120  # pixels of a patch on the sheet
+
+
+class Hit(NamedTuple):
+    """A photo's strongest activation of a feature map: its value, and its place in the map."""
+
+    value: float
+    photo: Path
+    y: int
+    x: int
+
+
+def find_photos(folder, least=TOP) -> list[Path]:
+    """The picture files of a folder, nested too; of the bundled photos for None.
+
+    Raises AllaprimaError when it is no folder or has fewer than `least`.
+    """
+    folder = Path(folder or BUNDLED)
+    if not folder.is_dir():
+        raise AllaprimaError(f"{folder} is not a folder: give a folder of at least {least} photos.")
+    files = picture_files(folder)
+    if len(files) < least:
+        raise AllaprimaError(f"{folder} has {len(files)} photos: give a folder of at least {least}.")
+    return files
+
+
+@torch.no_grad()
+def top_activations(network: LossNetwork, layer: str, files, size=512, each=lambda: None) -> tuple[list, list]:
+    """The nine strongest activations of every map of a layer, each in another photo: [C] lists of Hit, best first.
+
+    files: paths of photos, read one after another and scaled down to a long side of `size` pixels, so that a folder of
+    any size needs the memory of one photo. Activations of 0 or less are left out, so a list can be shorter. Photos that
+    can't be read, or are smaller than the layer's receptive field, are skipped; their error sentences are returned
+    second. each: called after every photo.
+    """
+    heaps, skipped = None, []
+    for number, file in enumerate(files):
+        try:
+            photo = read_photo(file, size)
+            check_picture(network, layer, photo.shape[:2], file)
+        except AllaprimaError as error:
+            skipped.append(str(error))
+            each()
+            continue
+        maps = network(to_tensor(photo), [layer])[layer][0]
+        values, places = maps.flatten(1).max(1)
+        heaps = heaps or [[] for _ in values]
+        for heap, value, place in zip(heaps, values.tolist(), places.tolist(), strict=True):
+            if value > 0:
+                # the photo's number decides between equal values, for the earlier photo
+                entry = value, -number, Hit(value, file, *divmod(place, maps.shape[2]))
+                heapq.heappush(heap, entry) if len(heap) < TOP else heapq.heappushpop(heap, entry)
+        each()
+    return [[hit for _, _, hit in sorted(heap, reverse=True)] for heap in heaps or []], skipped
+
+
+def explain(deconvnet: Deconvnet, layer: str, channel: int, hit: Hit, size=512) -> tuple[np.ndarray, np.ndarray]:
+    """What a Hit answers to: its projection, and the patch of the photo in its receptive field; the same pixels.
+
+    Both are float [3, s, s] with s the receptive field's size, NaN outside of the photo; the projection is as
+    `Deconvnet.project` gives it, the patch RGB 0..1. size: as for `top_activations`.
+
+    Only the receptive field is computed again: cut where poolings begin a window, it has the same activation there.
+    """
+    field = receptive_field(deconvnet.network, layer)
+    photo = to_tensor(read_photo(hit.photo, size))
+    (top, bottom, y), (left, right, x) = (
+        _cut(field, place, side) for place, side in zip((hit.y, hit.x), photo.shape[-2:], strict=True)
+    )
+    crop = photo[..., top:bottom, left:right]
+    activations, switches = deconvnet.forward(crop, layer)
+    projection = deconvnet.project(only(activations, channel, y, x), layer, switches)
+    first = field.start + hit.y * field.stride - top, field.start + hit.x * field.stride - left
+    return _window(projection[0], *first, field.size), _window(crop[0], *first, field.size)
+
+
+def _cut(field: Field, place, side):
+    """First and last pixel of a piece that holds the receptive field of `place`, and that place in the piece."""
+    first = field.start + place * field.stride
+    begin = max(0, first // field.stride * field.stride)
+    # to the next window of the poolings, so that even the smallest field is deep enough to be pooled
+    end = -(-(first + field.size) // field.stride) * field.stride
+    return begin, min(side, end), place - begin // field.stride
+
+
+def _window(picture, top, left, size):
+    """The square of `size` pixels from (top, left), which may lie outside; there it is NaN."""
+    window = np.full((3, size, size), np.nan, np.float32)
+    piece = picture[:, max(top, 0) : top + size, max(left, 0) : left + size].float().cpu().numpy()
+    y, x = max(-top, 0), max(-left, 0)
+    window[:, y : y + piece.shape[1], x : x + piece.shape[2]] = piece
+    return window
+
+
+def features(
+    photos=None, layer="relu3_3", output="features.html", *, maps=None, count=8, size=512, seed=0,
+    network: LossNetwork | None = None,
+) -> dict[int, list[Hit]]:
+    """Write a page of feature maps of `layer`: top nine activations over a folder, projected, beside their patches.
+
+    photos: a folder of nine photos or more, None for the bundled ones. maps: numbers of feature maps; None draws
+    `count` of those that at least nine photos excite, with `seed`. size: long side in pixels that photos are scaled
+    down to. output: the page, .html; the sheet (.png) lies beside it. Returns the hits of each map, best first.
+
+    Raises AllaprimaError for an unknown layer or map, and for fewer than nine photos that can be used.
+    """
+    network = network or LossNetwork()
+    deconvnet = Deconvnet(network)
+    field = receptive_field(network, layer)
+    files = find_photos(photos)
+    passed = network.names[: network.names.index(layer) + 1]
+    channels = [network.convs[name].out_channels for name in passed if name in network.convs][-1]
+    wrong = [number for number in maps or [] if not 0 <= number < channels]
+    if wrong:
+        raise AllaprimaError(f"{layer} has no map {wrong[0]}: give numbers from 0 to {channels - 1}.")
+    if count < 1 or size < 1:
+        raise AllaprimaError(f"The count of maps is {count} and the size {size}: give 1 or more.")
+    many = f"{len(maps or []) or count} maps of {layer} over {len(files)} photos"
+    output = announce(output, f"top nine activations of {many}")
+    with progress_bar() as bar:
+        task = bar.add_task("photos", total=len(files), unit="photos", note="")
+        hits, skipped = top_activations(network, layer, files, size, lambda: bar.advance(task))
+        if len(files) - len(skipped) < TOP:
+            raise AllaprimaError(
+                f"{len(files) - len(skipped)} photos can be used of {len(files)}, and nine are needed: {skipped[0]}"
+            )
+        if skipped:
+            console.print(f"{len(skipped)} files are skipped; the first: {skipped[0]}", soft_wrap=True)
+        excited = [number for number, found in enumerate(hits) if len(found) == TOP]
+        if not maps:
+            maps = sorted(np.random.default_rng(seed).permutation(excited)[:count].tolist())
+        if not maps:
+            raise AllaprimaError(f"No map of {layer} is excited by nine of the photos: give other photos, or --maps.")
+        chosen = {number: hits[number] for number in maps}
+        task = bar.add_task("projections", total=sum(map(len, chosen.values())), note="")
+        blocks = [
+            _block(deconvnet, layer, number, found, size, lambda: bar.advance(task)) for number, found in chosen.items()
+        ]
+    sheet = grid([blocks[n : n + 2] for n in range(0, len(blocks), 2)], pad=16)
+    write(output, f"{layer}: what its feature maps answer to", [
+        f"For each feature map of {layer} ({network.name}): the nine photos, of {len(files)}, with its strongest "
+        "activations. Left, each activation alone projected down to pixels by the deconvnet, each scaled by itself, "
+        "grey is zero; right, the pixels that it sees. Best first, in rows.",
+        f"The receptive field is {field.size}x{field.size} pixels, in steps of {field.stride}; white is outside of the "
+        f"photo. Photos have a long side of at most {size} pixels. {len(excited)} of the {channels} maps are excited "
+        "by nine photos or more.",
+        (sheet, f"{len(chosen)} maps of {layer}"),
+    ])
+    return chosen
+
+
+def _block(deconvnet, layer, number, hits, size, each):
+    """A cell for `grid`: three rows of three projections, and of three patches."""
+    pairs = []
+    for hit in hits:
+        projection, patch = explain(deconvnet, layer, number, hit, size)
+        pairs.append([enlarge(picture, CELL) for picture in (as_picture(projection), pixels(patch))])
+        each()
+    while len(pairs) < TOP:
+        pairs.append([np.full((CELL, CELL, 3), 255, np.uint8)] * 2)
+    halves = [
+        grid([[(pair[half], "") for pair in pairs[row : row + 3]] for row in (0, 3, 6)], pad=2) for half in (0, 1)
+    ]
+    strength = f"{hits[0].value:.3g} to {hits[-1].value:.3g}" if hits else "never active"
+    return grid([[(half, "") for half in halves]], pad=2), f"map {number}: activations {strength}"
