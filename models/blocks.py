@@ -153,44 +153,47 @@ class Contrast(nn.Module):
         return graph.add("Mul", graph.add("Sub", x, graph.add("GlobalAveragePool", x)), gain)
 
 
-class Canvas(nn.Module):
-    """Adds the grain of a canvas: fixed noise, mixed into the features by a 1x1 convolution.
+class Grain(nn.Module):
+    """Adds a fourth colour to a photo: the grain of a canvas, fixed noise, each pixel of it -STRENGTH or STRENGTH.
 
     Where a photo is flat, a network with even resizes has nothing to make a stroke from (one with nearest-neighbour
     resizes takes its own grid for it, and camera noise, which flickers). Ulyanov et al., *Texture Networks*, ICML 2016,
-    feed noise to theirs; this one does not change, so that it keeps still under a still camera.
+    feed noise to theirs; this one does not change, so that it keeps still under a still camera. It has a channel of its
+    own: added to the colours, it could not be told from the photo.
 
-    period: features after which it repeats. It must stand for tiles.GRID pixels, so that tiles of a picture fit together.
-    The noise is smoothed, by a Gaussian of SMOOTH features: white noise, made larger on the way to the pixels, shows the
-    grid of the features.
+    period: pixels after which it repeats, a multiple of 8; tiles.GRID, so that tiles of a picture fit together.
     """
 
-    GRAINS, SMOOTH = 4, 0.75
+    STRENGTH = 0.3
 
-    def __init__(self, channels, period):
+    def __init__(self, period):
         super().__init__()
-        noise = torch.randn(1, self.GRAINS, period, period, generator=torch.Generator().manual_seed(1))
-        frequency = torch.fft.fftfreq(period).square()
-        damping = torch.exp(-2 * (torch.pi * self.SMOOTH) ** 2 * (frequency[:, None] + frequency))
-        grain = torch.fft.ifft2(torch.fft.fft2(noise) * damping).real
-        grain = (grain / grain.std((2, 3), keepdim=True)).half().float()  # model files hold it in half precision
-        self.register_buffer("grain", grain, persistent=False)
-        self.mix = nn.Conv2d(self.GRAINS, channels, 1, bias=False)
+        bits = torch.randint(0, 2, (1, 1, period, period), generator=torch.Generator().manual_seed(1))
+        self.register_buffer("noise", (2.0 * bits - 1) * self.STRENGTH, persistent=False)
 
     def forward(self, x):
-        height, width = x.shape[2:]
-        period = self.grain.shape[2]
-        grain = self.grain.repeat(1, 1, -(-height // period), -(-width // period))[..., :height, :width]
-        return x + self.mix(grain)
+        (count, _, height, width), period = x.shape, self.noise.shape[-1]
+        noise = self.noise.repeat(count, 1, -(-height // period), -(-width // period))[..., :height, :width]
+        return torch.cat([x, noise], 1)
 
     def onnx(self, graph: Graph, x: str) -> str:
-        period = self.grain.shape[2]
-        size = graph.add("Slice", graph.add("Shape", x), graph.ints(2), graph.ints(4))
+        period = self.noise.shape[-1]
+        shape = graph.add("Shape", x)
+        count, size = (graph.add("Slice", shape, graph.ints(start), graph.ints(end)) for start, end in ((0, 1), (2, 4)))
         times = graph.add("Div", graph.add("Add", size, graph.ints(period - 1, period - 1)), graph.ints(period, period))
-        times = graph.add("Concat", graph.ints(1, 1), times, axis=0)
-        grain = graph.add("Tile", graph.cast(graph.constant(self.grain, np.float16)), times)
-        grain = graph.add("Slice", grain, graph.ints(0, 0), size, graph.ints(2, 3))
-        return graph.add("Add", x, conv_onnx(graph, grain, self.mix.weight))
+        times = graph.add("Concat", count, graph.ints(1), times, axis=0)
+        # First what a small picture needs of it: what is repeated is copied.
+        noise = graph.add("Slice", self._noise_onnx(graph), graph.ints(0, 0), size, graph.ints(2, 3))
+        noise = graph.add("Slice", graph.add("Tile", noise, times), graph.ints(0, 0), size, graph.ints(2, 3))
+        return graph.add("Concat", x, noise, axis=1)
+
+    def _noise_onnx(self, graph: Graph) -> str:
+        """The noise from one bit for each pixel, 131 kB instead of 4 MB; runtimes unpack it once, when they load it."""
+        bits = np.packbits(self.noise[0, 0].cpu().numpy() > 0, axis=1, bitorder="little")
+        bits = graph.cast(graph.constant(bits[..., None], np.uint8), TensorProto.INT32)
+        bits = graph.add("Mod", graph.add("Div", bits, graph.constant(2 ** np.arange(8), np.int32)), graph.constant(2, np.int32))
+        bits = graph.cast(graph.add("Reshape", bits, graph.ints(*self.noise.shape)))
+        return graph.add("Mul", graph.add("Sub", bits, graph.constant(0.5)), graph.constant(2 * self.STRENGTH))
 
 
 class Upsample(nn.Module):

@@ -13,9 +13,9 @@ from torch.nn import functional as F
 from allaprima.errors import AllaprimaError
 from allaprima.infer.tiles import GRID
 from allaprima.models.blocks import (
-    Canvas,
     Contrast,
     Conv,
+    Grain,
     Graph,
     InstanceNorm,
     Merge,
@@ -119,25 +119,23 @@ class Live(Transformer):
     def __init__(self, width=(16, 32, 64), blocks=6):
         super().__init__()
         half, quarter, eighth = width
-        self.contrast = Contrast()
-        self.stem = Conv(3, half, 3, 2, norm=SettlingNorm, pad="none")
+        self.contrast, self.grain = Contrast(), Grain(GRID)
+        self.stem = Conv(4, half, 3, 2, norm=SettlingNorm, pad="none")
         self.quarter = Conv(half, quarter, 3, 2, norm=SettlingNorm)
         self.eighth = Conv(quarter, eighth, 3, 2, norm=SettlingNorm)
-        self.trunk = nn.Sequential(
-            MirrorFirst(), Canvas(eighth, GRID // 8), *(SeparableResidual(eighth) for _ in range(blocks))
-        )
+        self.trunk = nn.Sequential(MirrorFirst(), *(SeparableResidual(eighth) for _ in range(blocks)))
         self.to_quarter = Merge(eighth, quarter)
         self.to_half = Merge(quarter, half, InstanceNorm)
         self.to_pixels = ToPixels(half)
 
     def body(self, x):
-        half = self.stem(self.contrast(x))
+        half = self.stem(self.grain(self.contrast(x)))
         quarter = self.quarter(half)
         x = self.trunk(self.eighth(quarter))
         return self.to_pixels(self.to_half(self.to_quarter(x, quarter), half))
 
     def onnx(self, graph: Graph, photo: str) -> str:
-        half = self.stem.onnx(graph, self.contrast.onnx(graph, photo))
+        half = self.stem.onnx(graph, self.grain.onnx(graph, self.contrast.onnx(graph, photo)))
         quarter = self.quarter.onnx(graph, half)
         x = self.eighth.onnx(graph, quarter)
         for block in self.trunk:

@@ -653,7 +653,7 @@ def test_evolution(inspect, trained, folder):
         (["nothing.run"], "nothing.run does not exist: give the .run folder, or the model file"),
         (["nothing.onnx"], "nothing.run does not exist"),
         ([PHOTOS], "has no snapshots: train with --snapshots"),
-        (["RUN", "--layers", "relu1_1"], "no layer 'relu1_1'. It has: stem, quarter, eighth, trunk.2"),
+        (["RUN", "--layers", "relu1_1"], "no layer 'relu1_1'. It has: stem, quarter, eighth, trunk.1"),
         (["RUN", "--count", "0"], "The count is 0"),
         (["RUN", "--size", "15"], "16 pixels or more"),
         (["RUN", "--photos", "nothing"], "nothing is not a folder"),
@@ -707,7 +707,7 @@ def test_guided_projections(architecture, monkeypatch):
 
 def test_layers_of_the_style_networks():
     assert list(feature_layers(transformer("live"))) == [
-        "stem", "quarter", "eighth", *(f"trunk.{n}" for n in range(2, 8)), "to_quarter", "to_half",
+        "stem", "quarter", "eighth", *(f"trunk.{n}" for n in range(1, 7)), "to_quarter", "to_half",
     ]
     assert list(feature_layers(transformer("johnson"))) == [f"layers.{n}" for n in (*range(8), 9, 11)]
 
