@@ -14,7 +14,7 @@ WHOLE = 1536 * 1536  # px: what goes through the network at once, a frame of 192
 SIDE = 1280  # px of a tile with its margins
 MARGIN = 128  # px around a tile, calculated and cut away: more than the receptive field's radius
 PATCH, MOSAIC = 192, 1024 * 1024  # px: side of a mosaic's patches, and all of them; measuring takes more memory
-GRID = 1024  # px: tiles start at multiples, so that strides and the grain of the canvas fall on the same pixels in all
+GRID = 1024  # px: tiles start at multiples, so that strides and the grain fall on the same pixels in all
 
 
 def stylize(model, open_session, forward, image, strength=1.0, progress=None):
