@@ -13,8 +13,8 @@ class Settings:
 
     size: side of the training crops in pixels. style_size: the painting's long side in pixels, which sets the brush:
     larger means larger strokes. alpha, beta: weights of content and style after balancing (see models/perceptual.py,
-    `balance`), so that the same values suit every painting; beta is half of the optimizer's, because a network that has
-    seen few photos pays more content for the same style. photos: folder, video, or None for the bundled photos.
+    `balance`), so that the same values suit every painting; beta is a quarter of the optimizer's, because a network pays
+    more content for the same style: at 5 it loses faces. photos: folder, video, or None for the bundled photos.
     snapshots: keep the weights of some steps for `inspect evolution`; changes nothing else.
     """
 
@@ -26,7 +26,7 @@ class Settings:
     learning_rate: float = 2e-3
     warmup: int = 30
     alpha: float = 1.0
-    beta: float = 5.0
+    beta: float = 2.5
     tv: float = 0.0
     content_layers: dict = field(default_factory=lambda: {"relu3_3": 1.0})
     style_layers: dict = field(default_factory=lambda: {"relu1_2": 1.0, "relu2_2": 1.0, "relu3_3": 1.0, "relu4_3": 1.0})
