@@ -161,7 +161,9 @@ class Grain(nn.Module):
     feed noise to theirs; this one does not change, so that it keeps still under a still camera. It has a channel of its
     own: added to the colours, it could not be told from the photo.
 
-    period: pixels after which it repeats, a multiple of 8; tiles.GRID, so that tiles of a picture fit together.
+    In training it begins at `start`, (y, x), another place for each step: crops that all lie on the same piece of it would
+    be learned by heart, with every star of *The Starry Night* at its place. period: pixels after which it repeats, a multiple
+    of 8; tiles.GRID, so that tiles of a picture fit together.
     """
 
     STRENGTH = 0.3
@@ -170,11 +172,15 @@ class Grain(nn.Module):
         super().__init__()
         bits = torch.randint(0, 2, (1, 1, period, period), generator=torch.Generator().manual_seed(1))
         self.register_buffer("noise", (2.0 * bits - 1) * self.STRENGTH, persistent=False)
+        self.register_buffer("start", torch.zeros(2, dtype=torch.long), persistent=False)
 
     def forward(self, x):
-        (count, _, height, width), period = x.shape, self.noise.shape[-1]
-        noise = self.noise.repeat(count, 1, -(-height // period), -(-width // period))[..., :height, :width]
-        return torch.cat([x, noise], 1)
+        start = self.start if self.training else torch.zeros_like(self.start)
+        rows, columns = (
+            (torch.arange(size, device=x.device) + first) % self.noise.shape[-1] for size, first in zip(x.shape[2:], start)
+        )
+        noise = self.noise[:, :, rows][..., columns]
+        return torch.cat([x, noise.expand(len(x), -1, -1, -1)], 1)
 
     def onnx(self, graph: Graph, x: str) -> str:
         period = self.noise.shape[-1]

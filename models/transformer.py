@@ -5,6 +5,7 @@ Transfer and Super-Resolution*, ECCV 2016, with instance normalization (Ulyanov 
 `live` is ours, for CPUs: docs/networks.md says what was measured on the way to it.
 """
 
+import numpy as np
 import torch
 from onnx import TensorProto
 from torch import nn
@@ -67,6 +68,13 @@ class Transformer(nn.Module):
         for module in self.modules():
             if isinstance(module, SettlingNorm):
                 module.eval()
+
+    def vary(self, seed):
+        """Let the `Grain`, where there is one, begin at a place that follows from `seed`, until the next call."""
+        for module in self.modules():
+            if isinstance(module, Grain):
+                place = np.random.default_rng(seed).integers(module.noise.shape[-1], size=2)
+                module.start.copy_(torch.from_numpy(place))
 
 
 class Johnson(Transformer):

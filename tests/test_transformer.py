@@ -87,7 +87,7 @@ def test_contrast_is_that_of_the_finest_but_one_haar_wavelets():
 
 def test_the_grain_is_fixed_white_noise_and_model_files_unpack_the_same():
     """Beyond its period too, where it is repeated, and for a batch; no frequency of it sticks out."""
-    grain = Grain(64)
+    grain = Grain(64).eval()
     photos = torch.rand(2, 3, 70, 141)
     with_grain = grain(photos)
     assert torch.equal(with_grain[:, :3], photos) and torch.equal(with_grain[0, 3], with_grain[1, 3])
@@ -100,6 +100,10 @@ def test_the_grain_is_fixed_white_noise_and_model_files_unpack_the_same():
     for shape in ((70, 141), (16, 20), (64, 64)):
         got = session_of(model.SerializeToString()).run(None, {"photo": photos[..., : shape[0], : shape[1]].numpy()})[0]
         np.testing.assert_allclose(got, with_grain[..., : shape[0], : shape[1]].numpy(), atol=1e-6)
+    grain.start.copy_(torch.tensor([5, 60]))
+    assert torch.equal(grain(photos), with_grain)  # where it begins varies in training only
+    varied = grain.train()(photos)[0, 3]
+    assert torch.equal(varied[:50, :80], with_grain[0, 3, 5:55, 60:140]) and torch.equal(varied[59:, 4:], with_grain[0, 3, :11, :137])
     power = np.abs(np.fft.fft2(Grain(512).noise[0, 0].numpy())) ** 2 / 512**2 / Grain.STRENGTH**2
     assert abs(power.mean() - 1) < 1e-3 and power.max() < 20  # of 262144 exponential values, ln of it is the usual largest
 

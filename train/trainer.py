@@ -74,6 +74,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate()
         self.network.train()
+        self.network.vary((self.settings.seed, self.done))
         if self.done >= SETTLE * self.settings.steps:
             self.network.settle()
         costs = self.cost(*self._batch())
