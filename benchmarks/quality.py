@@ -102,7 +102,7 @@ def main():
     parser.add_argument("--write", action="store_true", help="into docs/benchmarks.md too")
     arguments = parser.parse_args()
     folder = str(arguments.photos) if arguments.photos else None
-    settings = Settings(steps=arguments.steps, beta=BETA, photos=folder, held_out=arguments.held_out)
+    settings = Settings(start="scratch", steps=arguments.steps, beta=BETA, stylization=0.0, photos=folder, held_out=arguments.held_out)
     arguments.runs.mkdir(exist_ok=True)
     models = {(style, name): trained(style, name, arguments.runs, settings)
               for style in arguments.styles for name in arguments.networks}

@@ -5,9 +5,12 @@ Transfer and Super-Resolution*, ECCV 2016, with instance normalization (Ulyanov 
 `live` is ours, for CPUs: docs/networks.md says what was measured on the way to it.
 """
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from onnx import TensorProto
+from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
 
@@ -164,8 +167,17 @@ class Best(Live):
 ARCHITECTURES = {network.architecture: network for network in (Live, Best, Johnson)}
 
 
-def transformer(architecture: str) -> Transformer:
-    """A freshly initialised network by its name, `live`, `best` or `johnson`."""
+def start_of(architecture: str) -> Path | None:
+    """The bundled weights that a training of this network begins with (train/pretrain.py), where there are any."""
+    file = Path(__file__).parent / "weights" / f"{architecture}.safetensors"
+    return file if file.exists() else None
+
+
+def transformer(architecture: str, start: str = "scratch") -> Transformer:
+    """A network by its name, `live`, `best` or `johnson`: freshly initialised, or with its `pretrained` start if it has one."""
     if architecture not in ARCHITECTURES:
         raise AllaprimaError(f"There is no network {architecture!r}. Choose one of: {', '.join(ARCHITECTURES)}.")
-    return ARCHITECTURES[architecture]()
+    network = ARCHITECTURES[architecture]()
+    if start == "pretrained" and start_of(architecture):
+        network.load_state_dict({name: value.float() for name, value in load_file(start_of(architecture)).items()})
+    return network

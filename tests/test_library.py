@@ -1,5 +1,8 @@
 """Styles by name, and the `stylize` and `models` commands around them."""
 
+import base64
+import io
+
 import numpy as np
 import pytest
 import artifacts
@@ -198,6 +201,14 @@ def test_a_bundled_style_paints_without_a_grid_or_a_border(path):
     level, deviation = artifacts.border(painted)
     assert abs(level) < 12 and 0.6 < deviation < 1.6
     assert artifacts.dots(painted) < 50 and artifacts.boil(stylizer, photo) < 4
+
+
+def test_the_bundled_styles_are_small_and_can_be_shown():
+    assert sum(path.stat().st_size for path in BUNDLED_STYLES if "_best" not in path.stem) < 10e6
+    for path in BUNDLED_STYLES:
+        picture = Image.open(io.BytesIO(base64.b64decode(Stylizer(path).metadata["thumbnail"]))).convert("RGB")
+        assert max(picture.size) == 160 and np.asarray(picture).std() > 15
+        assert path.name in (path.parent / "CREDITS.md").read_text()
 
 
 def test_the_measures_see_what_they_are_for():

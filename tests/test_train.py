@@ -1,5 +1,6 @@
 """Training, small: six steps at 64 pixels. What a long one would be good for is measured in benchmarks/."""
 
+import copy
 import json
 import os
 import signal
@@ -14,9 +15,12 @@ import pytest
 import torch
 from PIL import Image
 from safetensors import safe_open
+from safetensors.torch import load_file
 
 from allaprima.cli import main
 from allaprima.errors import AllaprimaError
+from allaprima.models.transformer import start_of, transformer
+from allaprima.train import pretrain as pretraining
 from allaprima.train import trainer as training
 from allaprima.train.photos import BUNDLED, BUNDLED_HELD_OUT, Photos, read_rgb, read_style
 from allaprima.train.settings import Settings, change, make_settings, parse_layers
@@ -60,12 +64,82 @@ def test_training_leaves_a_model_file_with_its_settings(trained):
 
 
 def test_costs_go_down(tmp_path):
-    trainer = training.Trainer(STYLE, change(SMALL, {"steps": 30}))
+    trainer = training.Trainer(STYLE, change(SMALL, {"steps": 30, "start": "scratch", "stylization": 0.0}))
     for _ in range(30):
         trainer.step()
     J = [row[0] for row in trainer.history]
     assert np.mean(J[-5:]) < 0.8 * np.mean(J[:3])
 
+
+def test_beta_is_steered_to_the_stylization_and_a_beta_that_is_given_stays():
+    """Too near to the photos: beta grows; too far: it shrinks; never beyond eight times, nor once the norms have settled."""
+    betas = {}
+    for stylization in (0.001, 100.0, 0.0):
+        trainer = training.Trainer(STYLE, change(SMALL, {"steps": 10, "stylization": stylization}), "cpu")
+        found = [trainer.objective.beta, *(trainer.objective.beta for _ in range(10) if trainer.step())]
+        assert found[0] == 2.5 and found[7] == found[8] == found[9] == found[10]
+        assert trainer.loss.objective.beta == found[-1] == trainer.state()[1]["objective"]["beta"]
+        betas[stylization] = found[-1]
+    assert 2.5 / 8 <= betas[0.001] < 2.3 and 2.7 < betas[100.0] <= 20 and betas[0.0] == 2.5
+
+    assert change(Settings(), {"beta": 4}).stylization == 0 and change(Settings(), {"beta": 4}).beta == 4
+    assert change(Settings(), {"beta": 4.0, "stylization": 0.5}).stylization == 0.5
+    assert change(Settings(), {"beta": None}).stylization == Settings().stylization > 0
+
+
+def test_a_training_begins_with_the_pretrained_weights_unless_told_otherwise(tmp_path, monkeypatch, capsys):
+    begun = {start: training.Trainer(STYLE, replace(SMALL, start=start), "cpu") for start in ("pretrained", "scratch")}
+    bundled = load_file(start_of("live"))
+    for name, value in begun["pretrained"].network.state_dict().items():
+        assert torch.equal(value, bundled[name].to(value.dtype))
+    mean = {start: np.mean([costs["J"] for costs in trainer.held_out_costs().values()]) for start, trainer in begun.items()}
+    assert mean["pretrained"] < 0.6 * mean["scratch"]
+
+    arguments = ["train", STYLE, "-o", tmp_path / "s.onnx", "--steps", 1, "--size", 64, "--style-size", 64, "--no-report"]
+    for options, words in ([], "from its pretrained start"), (["--from", "scratch"], "from random weights"):
+        code, told = run_cli(monkeypatch, capsys, *arguments, *options)
+        assert code == 0 and words in " ".join(told.split())
+    code, error = run_cli(monkeypatch, capsys, *arguments, "--from", "nowhere")
+    assert code == 2 and "Choose pretrained or scratch" in error
+
+
+def test_a_network_without_a_pretrained_start_begins_at_random():
+    assert start_of("johnson") is None
+    torch.manual_seed(0)
+    ours = transformer("johnson", "pretrained").state_dict()
+    torch.manual_seed(0)
+    assert all(torch.equal(value, ours[name]) for name, value in transformer("johnson").state_dict().items())
+
+
+def test_a_start_paints_as_the_training_it_is_from_and_learns_as_fresh_weights(trained, tmp_path):
+    """Its normalized convolutions have the size of fresh ones, whatever size they had grown to."""
+    tensors, _ = training.read_checkpoint(training.checkpoint_of(trained))
+    grown = transformer("live")
+    grown.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
+    with torch.no_grad():
+        for name in ("stem", "eighth", "to_half.conv"):
+            conv, norm = grown.get_submodule(name).conv, grown.get_submodule(name).norm
+            conv.weight.mul_(5)
+            if norm.track_running_stats:
+                norm.running_mean.mul_(5)
+                norm.running_var.mul_(25)
+    shrunk = copy.deepcopy(grown)
+    pretraining.make_learn(shrunk)
+    photo = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    for mode in (True, False):  # by the photo's statistics and by the settled ones
+        with torch.no_grad():
+            want, got = (copy.deepcopy(network).train(mode)(photo) for network in (grown, shrunk))
+        assert want.std() > 0.01 and (want - got).abs().max() < 0.02 * want.std()
+    fresh = transformer("live")
+    for name in ("stem", "eighth", "trunk.1.look", "to_half.conv"):
+        sizes = [network.get_submodule(name).conv.weight.flatten(1).norm(dim=1).mean() for network in (shrunk, fresh, grown)]
+        assert 0.8 < sizes[0] / sizes[1] < 1.25
+        assert "look" in name or sizes[2] > 3 * sizes[1]
+
+    output = pretraining.start_from(training.checkpoint_of(trained), tmp_path / "start.safetensors")
+    start = transformer("live")
+    start.load_state_dict({name: value.float() for name, value in load_file(output).items()})
+    assert output.stat().st_size < 1e6 and all(value.isfinite().all() for value in start.state_dict().values())
 
 def test_resume_gives_what_an_uninterrupted_training_gives(trained, tmp_path, monkeypatch):
     step = training.Trainer.step
@@ -274,7 +348,7 @@ def test_config_file_and_options_change_a_preset(tmp_path):
     "text, words",
     [
         ("step = 3", "no setting 'step'"),
-        ("steps = 'many'", "like 2000"),
+        ("steps = 'many'", "like 1200"),
         ("steps = ", "TOML"),
         ("steps = 0", "above 0"),
         ("[style_layers]\nrelu9_9 = 1", None),

@@ -34,6 +34,9 @@ def train(
     ] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda or mps. Default: the best there is.")] = None,
     architecture: Annotated[str, typer.Option(help="live, best or johnson.", rich_help_panel=MODEL)] = None,
+    start: Annotated[
+        str, typer.Option("--from", help="pretrained, or scratch for random weights.", rich_help_panel=MODEL)
+    ] = None,
     steps: Annotated[int, typer.Option(help="Steps of the optimizer.", rich_help_panel=MODEL)] = None,
     batch: Annotated[int, typer.Option(help="Photos in a step.", rich_help_panel=MODEL)] = None,
     size: Annotated[int, typer.Option(help="Side of the training crops, pixels.", rich_help_panel=MODEL)] = None,
@@ -44,7 +47,12 @@ def train(
         int, typer.Option(help="The painting's long side, pixels: larger, larger strokes.", rich_help_panel=OBJECTIVE)
     ] = None,
     alpha: Annotated[float, typer.Option(help="Weight of the content.", rich_help_panel=OBJECTIVE)] = None,
-    beta: Annotated[float, typer.Option(help="Weight of the style.", rich_help_panel=OBJECTIVE)] = None,
+    beta: Annotated[
+        float, typer.Option(help="Weight of the style, fixed, instead of --stylization.", rich_help_panel=OBJECTIVE)
+    ] = None,
+    stylization: Annotated[
+        float, typer.Option(help="How far to go from the photo: 0.4 a little, 0.8 far.", rich_help_panel=OBJECTIVE)
+    ] = None,
     tv: Annotated[float, typer.Option(help="Weight of the total variation.", rich_help_panel=OBJECTIVE)] = None,
     content_layers: Annotated[str, typer.Option(help="As relu3_3=1.", rich_help_panel=OBJECTIVE)] = None,
     style_layers: Annotated[str, typer.Option(help="As relu1_2=1,relu2_2=0.5.", rich_help_panel=OBJECTIVE)] = None,
@@ -74,6 +82,7 @@ def train(
     output = output or style.with_suffix(".onnx").name
     changes = {
         "architecture": architecture,
+        "start": start,
         "steps": steps,
         "batch": batch,
         "size": size,
@@ -83,6 +92,7 @@ def train(
         "style_size": style_size,
         "alpha": alpha,
         "beta": beta,
+        "stylization": stylization,
         "tv": tv,
         "content_layers": s.parse_layers(content_layers),
         "style_layers": s.parse_layers(style_layers),

@@ -81,6 +81,7 @@ def write_report(path, trainer, style, model, wall_seconds: float):
         table(
             ["setting", "value"],
             [[k, v] for k, v in settings.to_dict().items()]
+            + [["beta in the end", f"{objective.beta:.3g}"]]
             + [[f"balanced content weight of {layer}", f"{w:.3g}"] for layer, w in objective.content.items()]
             + [[f"balanced style weight (lambda) of {layer}", f"{w:.3g}"] for layer, w in objective.style.items()],
         ),

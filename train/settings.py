@@ -13,20 +13,24 @@ class Settings:
 
     size: side of the training crops in pixels. style_size: the painting's long side in pixels, which sets the brush:
     larger means larger strokes. alpha, beta: weights of content and style after balancing (see models/perceptual.py,
-    `balance`), so that the same values suit every painting; beta is a quarter of the optimizer's, because a network pays
-    more content for the same style: at 5 it loses faces. photos: folder, video, or None for the bundled photos.
+    `balance`). stylization: the content cost at which beta is steered while training goes on, because one beta is a tint
+    for one painting and the loss of every face for another; 0 leaves beta as it is, and so does a beta that is given.
+    photos: folder, video, or None for the bundled photos. start: `pretrained`, for the weights that come with the package,
+    where the network has any, or `scratch`, for random ones.
     snapshots: keep the weights of some steps for `inspect evolution`; changes nothing else.
     """
 
     architecture: str = "live"
-    steps: int = 2000
+    start: str = "pretrained"
+    steps: int = 1200
     batch: int = 1
     size: int = 256
     style_size: int = 512
-    learning_rate: float = 2e-3
+    learning_rate: float = 4e-3
     warmup: int = 30
     alpha: float = 1.0
     beta: float = 2.5
+    stylization: float = 0.6
     tv: float = 0.0
     content_layers: dict = field(default_factory=lambda: {"relu3_3": 1.0})
     style_layers: dict = field(default_factory=lambda: {"relu1_2": 1.0, "relu2_2": 1.0, "relu3_3": 1.0, "relu4_3": 1.0})
@@ -45,9 +49,11 @@ class Settings:
         for name in ("steps", "batch", "size", "style_size", "learning_rate", "held_out"):
             if not getattr(self, name) > 0:
                 raise AllaprimaError(f"{name} is {getattr(self, name)}: give a number above 0.")
-        for name in ("alpha", "beta", "tv", "warmup"):
+        for name in ("alpha", "beta", "stylization", "tv", "warmup"):
             if not getattr(self, name) >= 0:
                 raise AllaprimaError(f"{name} is {getattr(self, name)}: give 0 or more.")
+        if self.start not in ("pretrained", "scratch"):
+            raise AllaprimaError(f"There is no start {self.start!r}. Choose pretrained or scratch.")
         if self.size < 64 or self.style_size < 64:
             raise AllaprimaError("size and style_size must be at least 64 pixels, for the loss network to see a style.")
         return self
@@ -80,6 +86,8 @@ def make_settings(preset: str, config=None, **overrides) -> Settings:
 def change(settings: Settings, values: dict) -> Settings:
     """Settings with those of `values` that are not None; checks names, types and ranges."""
     values = {name: value for name, value in values.items() if value is not None}
+    if "beta" in values:
+        values = {"stylization": 0.0} | values
     known = [f.name for f in fields(Settings)]
     for name, value in values.items():
         if name not in known:

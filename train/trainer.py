@@ -25,7 +25,7 @@ from allaprima.models.devices import default_device, fast_dtype
 from allaprima.models.export import export, thumbnail
 from allaprima.models.loss_network import LossNetwork
 from allaprima.models.perceptual import Costs, Objective, PerceptualLoss, balance
-from allaprima.models.transformer import transformer
+from allaprima.models.transformer import start_of, transformer
 from allaprima.progress import console, progress_bar
 from allaprima.train.photos import Photos, read_style, to_image, to_tensor
 from allaprima.train.settings import Settings, make_settings, preset_for
@@ -34,6 +34,7 @@ from allaprima.train.snapshots import keep_snapshot
 KEEP_EVERY = 50  # steps between checkpoints; after a divergence at most so many are done again
 REUSE, WAITING = 4, 64  # how often a photo's crop comes back, and about how many crops lie ready for it
 SETTLE = 0.8  # part of the steps after which the normalization of the network uses fixed numbers: steps are small then
+STEER = 0.1  # part of the steps after which beta is steered, up to SETTLE
 BALANCE_SEED = 2**62  # the crops that the objective is balanced on: none that a step draws
 
 
@@ -57,7 +58,8 @@ class Trainer:
         self.style_targets = self.loss.style_targets(painting)
 
         torch.manual_seed(settings.seed)
-        self.network = transformer(settings.architecture).to(self.device, memory_format=torch.channels_last)
+        self.network = transformer(settings.architecture, settings.start)
+        self.network.to(self.device, memory_format=torch.channels_last)
         self.optimizer = torch.optim.Adam(self.network.parameters(), settings.learning_rate, betas=(0.9, 0.99))
         self.cost = torch.compile(self._cost) if self.device.type == "cuda" else self._cost
         self.history, self.rate_factor, self.seconds, self._batches = [], 1.0, 0.0, {}
@@ -86,7 +88,17 @@ class Trainer:
             raise Diverged
         self.optimizer.step()
         self.history.append(values)
+        self._steer(values[1])
         return values
+
+    def _steer(self, content):
+        """Change beta towards pictures as far from their photos as the settings want; not while the first shapes appear,
+        and not once steps are small, so that the end of a training is that of one objective."""
+        s = self.settings
+        if s.stylization and STEER * s.steps <= self.done < SETTLE * s.steps:
+            missing = max(-1.0, min(1.0, 1 - content / s.stylization))
+            beta = self.objective.beta * math.exp(missing * min(0.02, 15 / s.steps))
+            self.objective.beta = max(s.beta / 8, min(8 * s.beta, beta))
 
     def _cost(self, photos, content_targets) -> Costs:
         # on a CPU the network is a tenth of the work and gains nothing from bfloat16
@@ -270,9 +282,10 @@ def _resumed(saved: Settings, wanted: Settings | None) -> Settings:
 
 def _announce(trainer, output, report):
     s, photos = trainer.settings, trainer.photos
+    start = "its pretrained start" if s.start == "pretrained" and start_of(s.architecture) else "random weights"
     skipped = f" ({photos.skipped} files could not be read and are skipped)" if photos.skipped else ""
     console.print(
-        f"Training {s.architecture} on {trainer.device.type} with {trainer.loss.network.dtype}: "
+        f"Training {s.architecture} from {start} on {trainer.device.type} with {trainer.loss.network.dtype}: "
         f"{s.steps} steps of {s.batch} photo{'s' * (s.batch > 1)} at {s.size} px, from {len(photos.train)} photos{skipped}, "
         f"{len(photos.held_out)} held out.".replace("torch.", "")
     )
