@@ -93,12 +93,12 @@ class Trainer:
 
     def _steer(self, content):
         """Change beta towards pictures as far from their photos as the settings want; not while the first shapes appear,
-        and not once steps are small, so that the end of a training is that of one objective."""
+        and not once steps are small, so that the end of a training is that of one objective. Within a factor of two."""
         s = self.settings
         if s.stylization and STEER * s.steps <= self.done < SETTLE * s.steps:
             missing = max(-1.0, min(1.0, 1 - content / s.stylization))
             beta = self.objective.beta * math.exp(missing * min(0.02, 15 / s.steps))
-            self.objective.beta = max(s.beta / 8, min(8 * s.beta, beta))
+            self.objective.beta = max(s.beta / 2, min(2 * s.beta, beta))
 
     def _cost(self, photos, content_targets) -> Costs:
         # on a CPU the network is a tenth of the work and gains nothing from bfloat16

@@ -1,0 +1,112 @@
+"""The bundled styles: trains them, measures them on photos that they did not see, and puts them into infer/styles.
+
+    uv run --extra train python benchmarks/gallery.py PAINTINGS --photos FOLDER --write
+
+PAINTINGS is a folder with `wave.jpg`, `udnie.jpg` ... (`benchmarks/gallery.py` lists them; those that are missing are
+left out). A style that is in infer/styles is taken as it is: delete its file to train it anew; a training that was stopped
+continues. The table is that of benchmarks/quality.py: J and its costs, the equivalent iteration, artifacts.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import helper
+from page import publish, table
+from PIL import Image
+from quality import ARTIFACTS, SIDE, measured, trained
+
+from allaprima.baseline.optimizer import read_photo
+from allaprima.files import write_atomically
+from allaprima.infer.library import BUNDLED as STYLES
+from allaprima.infer.stylizer import Stylizer
+from allaprima.models.export import thumbnail
+from allaprima.train.photos import BUNDLED, Photos, read_rgb
+from allaprima.train.settings import Settings
+
+# name: (who and what, the part of the picture file that is the painting: left, top, right, bottom)
+PAINTINGS = {
+    "starry_night": ("Vincent van Gogh, The Starry Night, 1889", (0, 0, 1, 1)),
+    "wave": ("Katsushika Hokusai, The Great Wave off Kanagawa, c. 1831", (0, 0, 1, 1)),
+    "the_scream": ("Edvard Munch, The Scream, 1893", (0, 0, 0.93, 1)),
+    "udnie": ("Francis Picabia, Udnie, 1913", (0, 0, 1, 1)),
+    "shipwreck": ("J. M. W. Turner, The Shipwreck of the Minotaur, c. 1810", (0, 0, 1, 1)),
+    "contrast_of_forms": ("Fernand Léger, Contrast of Forms, 1913", (0, 0, 1, 1)),
+    "mondrian": ("Piet Mondrian, a composition, c. 1913", (0.02, 0.02, 0.98, 0.96)),
+    "delaunay_portrait": ("Robert Delaunay, a portrait, 1906", (0, 0, 1, 1)),
+    "peasant_dress": ("a woman in peasant dress, red chalk", (0.08, 0.05, 0.92, 0.95)),
+}
+EXAMPLES = Path(__file__).parent.parent / "examples" / "styles"  # paintings that come with the project
+SHOWN = "chelsea.jpg"  # the bundled photo whose picture is the thumbnail, where the painting is not ours to include
+
+
+def painting(name, folder: Path, runs: Path) -> Path | None:
+    """The painting alone, as a file in `runs`: frames and margins are style too, as far as a Gram matrix can tell."""
+    file = next(iter(sorted([*EXAMPLES.glob(f"{name}.*"), *folder.glob(f"{name}.*")])), None)
+    if file is None:
+        return None
+    image, target = read_rgb(file), runs / f"{name}.png"
+    sides = (image.width, image.height) * 2
+    if not target.exists():
+        image.crop([round(share * side) for share, side in zip(PAINTINGS[name][1], sides)]).save(target)
+    return target
+
+
+def bundle(model: Path, output: Path, name):
+    """Copy a trained model into the package, with its credit, and a thumbnail that may be shown."""
+    graph = onnx.load(model)
+    metadata = {entry.key: entry.value for entry in graph.metadata_props}
+    if not any(EXAMPLES.glob(f"{name}.*")):
+        metadata["thumbnail"] = thumbnail(Stylizer(model)(np.asarray(read_rgb(BUNDLED / SHOWN))))
+    metadata |= {"name": output.stem, "credit": f"{PAINTINGS[name][0]} (public domain)", "licence": "MIT"}
+    del graph.metadata_props[:]
+    helper.set_model_props(graph, metadata)
+    write_atomically(output, graph.SerializeToString())
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("paintings", type=Path)
+    parser.add_argument("--photos", type=Path, required=True, help="folder of photos")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the trainings are kept")
+    parser.add_argument("--styles", nargs="+", default=list(PAINTINGS))
+    parser.add_argument("--architecture", default="live")
+    parser.add_argument("--steps", type=int, default=Settings().steps)
+    parser.add_argument("--measured", type=int, default=6, help="held-out photos to measure on")
+    parser.add_argument("--iterations", type=int, default=20, help="of L-BFGS")
+    parser.add_argument("--train-only", action="store_true")
+    parser.add_argument("--write", action="store_true", help="into docs/benchmarks.md too")
+    arguments = parser.parse_args()
+    settings = Settings(steps=arguments.steps, photos=str(arguments.photos), held_out=20)
+    arguments.runs.mkdir(exist_ok=True)
+    suffix = "" if arguments.architecture == "live" else f"_{arguments.architecture}"
+    paintings = {name: file for name in arguments.styles if (file := painting(name, arguments.paintings, arguments.runs))}
+    models = {name: STYLES / f"{name}{suffix}.onnx" for name in paintings}
+    for name, model in models.items():
+        if not model.exists():
+            bundle(trained(paintings[name], arguments.architecture, arguments.runs, settings), model, name)
+    if arguments.train_only:
+        return
+    names = Photos(settings.photos, settings.size, settings.held_out).names[: arguments.measured]
+    photos = [read_photo(arguments.photos / name, SIDE) for name in names]
+    costs, marks = [], []
+    for name, model in models.items():
+        stylizer = Stylizer(model)
+        cost, mark = measured({name: stylizer}, paintings[name], photos, arguments.iterations)
+        made, losses = (json.loads(stylizer.metadata[key]) for key in ("settings", "losses"))
+        start, beta = made.get("start", "scratch"), made["objective"]["beta"]
+        costs.append([name, start, made["steps"], f"{beta:.1f}", f"{losses['trained_seconds']:.0f}", *cost[0][1::2]])
+        marks += mark
+    head = ["style", "start", "steps", "beta", "trained, s", "J", "content", "style cost", "worth"]
+    marked = ["style", "grid 2 px", "4 px", "8 px", "border", "deviation", "dots", "boil"]
+    note = (f"`{arguments.architecture}`, steps of one photo of {settings.size} px. Means over {len(photos)} photos that "
+            f"were not trained on, {SIDE} px. Worth: the equivalent iteration of L-BFGS, median (of at most "
+            f"{arguments.iterations}).")
+    publish(f"The gallery: {arguments.architecture}",
+            f"{note}\n\n{table(head, costs)}\n\n{ARTIFACTS}\n\n{table(marked, marks)}", arguments.write)
+
+
+if __name__ == "__main__":
+    main()
