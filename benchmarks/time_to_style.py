@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 from page import PAGE, publish, table
 from quality import SIDE, costs_of, trained
 
@@ -28,8 +29,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("style", type=Path, help="a painting that the pretrained start has not seen")
     parser.add_argument("--photos", type=Path, help="folder of photos (default: the bundled ones)")
-    parser.add_argument("--steps", type=int, nargs="+", default=[100, 300, 1200, 3000], help="from the pretrained start")
-    parser.add_argument("--scratch", type=int, nargs="*", default=[1000, 2000], help="steps from random weights")
+    parser.add_argument("--steps", type=int, nargs="+", default=[100, 300, 1200, 1700, 3000], help="from the pretrained start")
+    parser.add_argument("--scratch", type=int, nargs="*", default=[300, 1000], help="steps from random weights")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the trainings are kept, by their steps")
     parser.add_argument("--held-out", type=int, default=20, help="photos to measure on (at most a tenth of all)")
     parser.add_argument("--write", action="store_true", help="into docs/benchmarks.md too, with a plot beside it")
@@ -67,6 +68,9 @@ def plot(found, name, output):
         points = [(row[2], row[3]) for row in found if row[0] == start]
         axes.plot(*zip(*points), "o-", label=label)
     axes.set(xscale="log", xlabel="seconds of training", ylabel="J on photos not trained on", title=name)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.grid(alpha=0.3)
     axes.legend()
     with atomic(output) as part:
