@@ -14,8 +14,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 from onnx import helper
-from page import publish, table
-from quality import ARTIFACTS, SIDE, measured, trained
+from quality import SIDE, measured, show, trained
 
 from allaprima.baseline.optimizer import read_photo
 from allaprima.files import write_atomically
@@ -95,12 +94,8 @@ def main():
         costs.append([name, start, made["steps"], f"{beta:.1f}", f"{losses['trained_seconds']:.0f}", *cost[0][1::2]])
         marks += mark
     head = ["style", "start", "steps", "beta", "trained, s", "J", "content", "style cost", "worth"]
-    marked = ["style", "grid 2 px", "4 px", "8 px", "border", "deviation", "dots", "boil"]
-    note = (f"`{arguments.architecture}`, steps of one photo of {settings.size} px. Means over {len(photos)} photos that "
-            f"were not trained on, {SIDE} px. Worth: the equivalent iteration of L-BFGS, median (of at most "
-            f"{arguments.iterations}).")
-    publish(f"The gallery: {arguments.architecture}",
-            f"{note}\n\n{table(head, costs)}\n\n{ARTIFACTS}\n\n{table(marked, marks)}", arguments.write)
+    note = f"`{arguments.architecture}`, steps of one photo of {settings.size} px."
+    show(f"The gallery: {arguments.architecture}", note, head, costs, marks, len(photos), arguments)
 
 
 if __name__ == "__main__":

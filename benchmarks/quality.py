@@ -102,7 +102,9 @@ def main():
     parser.add_argument("--write", action="store_true", help="into docs/benchmarks.md too")
     arguments = parser.parse_args()
     folder = str(arguments.photos) if arguments.photos else None
-    settings = Settings(start="scratch", steps=arguments.steps, beta=BETA, stylization=0.0, photos=folder, held_out=arguments.held_out)
+    settings = Settings(
+        start="scratch", steps=arguments.steps, beta=BETA, stylization=0.0, photos=folder, held_out=arguments.held_out
+    )
     arguments.runs.mkdir(exist_ok=True)
     models = {(style, name): trained(style, name, arguments.runs, settings)
               for style in arguments.styles for name in arguments.networks}
@@ -115,12 +117,16 @@ def main():
         costs, marks = measured(stylizers, style, photos, arguments.iterations)
         first = arguments.networks[0]
         head = ["network", "J", f"of {first}", "content", f"of {first}", "style cost", f"of {first}", "worth"]
-        marked = ["network", "grid 2 px", "4 px", "8 px", "border", "deviation", "dots", "boil"]
-        note = (f"{settings.steps} steps of one photo of {settings.size} px each. Means over {len(photos)} photos that "
-                f"were not trained on, {SIDE} px. Worth: the equivalent iteration of L-BFGS, median (of at most "
-                f"{arguments.iterations}).")
-        publish(f"Trained alike: {style.stem}",
-                f"{note}\n\n{table(head, costs)}\n\n{ARTIFACTS}\n\n{table(marked, marks)}", arguments.write)
+        note = f"{settings.steps} steps of one photo of {settings.size} px each."
+        show(f"Trained alike: {style.stem}", note, head, costs, marks, len(photos), arguments)
+
+
+def show(title, note, head, costs, marks, photos, arguments):
+    """Publish the two tables of `measured`; the first column of both is named by `head[0]`."""
+    note += (f" Means over {photos} photos that were not trained on, {SIDE} px. Worth: the equivalent iteration of L-BFGS, "
+             f"median (of at most {arguments.iterations}).")
+    marked = [head[0], "grid 2 px", "4 px", "8 px", "border", "deviation", "dots", "boil"]
+    publish(title, f"{note}\n\n{table(head, costs)}\n\n{ARTIFACTS}\n\n{table(marked, marks)}", arguments.write)
 
 
 def measured(stylizers, style, photos, iterations):

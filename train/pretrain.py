@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from allaprima.files import atomic
 from allaprima.models.blocks import Conv
 from allaprima.models.transformer import Transformer, transformer
-from allaprima.train.trainer import read_checkpoint
+from allaprima.train.trainer import network_weights, read_checkpoint
 
 
 @torch.no_grad()
@@ -41,8 +41,7 @@ def start_from(checkpoint, output) -> Path:
     """Write the network of a training's checkpoint as a start: safetensors, half precision."""
     tensors, values = read_checkpoint(checkpoint)
     network = transformer(values["settings"]["architecture"])
-    weights = {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
-    network.load_state_dict(weights)
+    network.load_state_dict(network_weights(tensors))
     make_learn(network)
     halves = {name: value.half() if value.is_floating_point() else value for name, value in network.state_dict().items()}
     with atomic(output) as part:

@@ -167,9 +167,7 @@ class Trainer:
 
     def restore(self, tensors, values):
         """The reverse of `state`; the steps that follow are those of a training that was never interrupted."""
-        self.network.load_state_dict(
-            {k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")}
-        )
+        self.network.load_state_dict(network_weights(tensors))
         slots = {}
         for key, value in tensors.items():
             if key.startswith("adam."):
@@ -214,6 +212,11 @@ def read_checkpoint(path) -> tuple[dict[str, torch.Tensor], dict]:
         raise AllaprimaError(
             f"{path} is no checkpoint of allaprima, or a broken one: delete it and train anew."
         ) from error
+
+
+def network_weights(tensors) -> dict[str, torch.Tensor]:
+    """The network's own among the tensors of a checkpoint, by their names in the network."""
+    return {key.removeprefix("network."): value for key, value in tensors.items() if key.startswith("network.")}
 
 
 def saved_settings(output) -> Settings:
