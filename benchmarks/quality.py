@@ -31,7 +31,7 @@ from allaprima.train.settings import Settings  # noqa: E402
 from allaprima.train.trainer import checkpoint_of, saved_settings, train_style  # noqa: E402
 
 NETWORKS = ("johnson", "live", "best")
-LEARNING_RATES = {"johnson": 1e-3}  # Johnson et al.'s own
+AS_PUBLISHED = {"johnson": {"optimizer": "adam", "learning_rate": 1e-3}}
 BETA = 5.0  # twice the default: with more style to make, networks differ more
 SIDE = 384
 ARTIFACTS = """Artifacts, medians over the same photos. Grid: the power at a period over that of its neighbourhood (none: 1).
@@ -43,8 +43,7 @@ frame of a flat place with camera noise, over that of the noise itself."""
 def trained(style, architecture, runs, settings) -> Path:
     """The model file of a painting and a network, trained if it is not there."""
     output = runs / f"{style.stem}-{architecture}.onnx"
-    rate = LEARNING_RATES.get(architecture, settings.learning_rate)
-    settings = replace(settings, architecture=architecture, learning_rate=rate)
+    settings = replace(settings, architecture=architecture, **AS_PUBLISHED.get(architecture, {}))
     if not output.exists() or saved_settings(output) != settings:
         train_style(style, output, settings, resume=checkpoint_of(output).exists(), report=False)
     return output
@@ -103,7 +102,8 @@ def main():
     arguments = parser.parse_args()
     folder = str(arguments.photos) if arguments.photos else None
     settings = Settings(
-        start="scratch", steps=arguments.steps, beta=BETA, stylization=0.0, photos=folder, held_out=arguments.held_out
+        start="scratch", steps=arguments.steps, early_size=1.0, beta=BETA, stylization=0.0, photos=folder,
+        held_out=arguments.held_out,
     )
     arguments.runs.mkdir(exist_ok=True)
     models = {(style, name): trained(style, name, arguments.runs, settings)

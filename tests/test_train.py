@@ -72,7 +72,7 @@ def test_costs_go_down(tmp_path):
 
 
 def test_beta_is_steered_to_the_stylization_and_a_beta_that_is_given_stays():
-    """Too near to the photos: beta grows; too far: it shrinks; never beyond twice, nor once the norms have settled."""
+    """Too near to the photos: beta grows; too far: it shrinks; within bounds, and not once the norms have settled."""
     betas = {}
     for stylization in (0.001, 100.0, 0.0):
         trainer = training.Trainer(STYLE, change(SMALL, {"steps": 10, "stylization": stylization}), "cpu")
@@ -176,6 +176,22 @@ def test_batches_come_back_and_a_new_trainer_has_the_same():
     other = training.Trainer(STYLE, replace(SMALL, batch=4), "cpu")
     other.history = trainer.history[:77]
     assert other._batch()[0].sum().item() == seen[77]
+
+
+def test_the_first_crops_are_smaller_and_a_continued_training_has_the_same():
+    trainer = training.Trainer(STYLE, replace(SMALL, steps=400, early_size=0.75), "cpu")
+    trainer.loss.content_targets = lambda photos: None
+    sides = []
+    for _ in range(400):
+        batch = trainer._batch()[0]
+        sides.append(batch.shape[-1])
+        trainer.history.append((1.0, 1.0, 1.0))
+    early = SMALL.size * 3 // 4
+    assert set(sides[:150]) == {early} and set(sides[280:]) == {SMALL.size} and set(sides[150:280]) == {early, SMALL.size}
+    for step in (200, 230, 260):  # where both sizes lie ready
+        other = training.Trainer(STYLE, trainer.settings, "cpu")
+        other.history = trainer.history[:step]
+        assert other._batch()[0].shape[-1] == sides[step]
 
 
 def test_resume_with_other_settings_or_another_painting_is_refused(trained):
@@ -308,6 +324,7 @@ def test_crops_are_a_function_of_the_seed():
     first, again, other = photos.batch(3, 1), photos.batch(3, 1), photos.batch(3, 2)
     assert first.shape == (3, 3, 64, 64) and 0 <= first.min() and first.max() <= 1
     assert torch.equal(first, again) and not torch.equal(first, other)
+    assert photos.batch(3, 1, part=0.75).shape == (3, 3, 48, 48)
 
 
 def test_photos_from_a_video(tmp_path):

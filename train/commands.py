@@ -40,6 +40,10 @@ def train(
     steps: Annotated[int, typer.Option(help="Steps of the optimizer.", rich_help_panel=MODEL)] = None,
     batch: Annotated[int, typer.Option(help="Photos in a step.", rich_help_panel=MODEL)] = None,
     size: Annotated[int, typer.Option(help="Side of the training crops, pixels.", rich_help_panel=MODEL)] = None,
+    early_size: Annotated[
+        float, typer.Option(help="Side of the first crops, as a part of --size.", rich_help_panel=MODEL)
+    ] = None,
+    optimizer: Annotated[str, typer.Option(help="soap or adam.", rich_help_panel=MODEL)] = None,
     learning_rate: Annotated[float, typer.Option(help="The highest learning rate.", rich_help_panel=MODEL)] = None,
     warmup: Annotated[int, typer.Option(help="Steps until the highest learning rate.", rich_help_panel=MODEL)] = None,
     seed: Annotated[int, typer.Option(help="Of the first weights and the crops.", rich_help_panel=MODEL)] = None,
@@ -51,7 +55,7 @@ def train(
         float, typer.Option(help="Weight of the style, fixed, instead of --stylization.", rich_help_panel=OBJECTIVE)
     ] = None,
     stylization: Annotated[
-        float, typer.Option(help="How far to go from the photo: 0.4 a little, 0.8 far.", rich_help_panel=OBJECTIVE)
+        float, typer.Option(help="How far to go from the photo: 2 a little, 6 far.", rich_help_panel=OBJECTIVE)
     ] = None,
     tv: Annotated[float, typer.Option(help="Weight of the total variation.", rich_help_panel=OBJECTIVE)] = None,
     content_layers: Annotated[str, typer.Option(help="As relu3_3=1.", rich_help_panel=OBJECTIVE)] = None,
@@ -86,6 +90,8 @@ def train(
         "steps": steps,
         "batch": batch,
         "size": size,
+        "early_size": early_size,
+        "optimizer": optimizer,
         "learning_rate": learning_rate,
         "warmup": warmup,
         "seed": seed,

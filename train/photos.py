@@ -82,18 +82,21 @@ class Photos:
         self.train = [photo.to(device) for photo in self.train]
         return self
 
-    def batch(self, count: int, seed: int) -> torch.Tensor:
-        """`count` random crops, float [count, 3, size, size], 0..1; the same seed gives the same crops."""
-        random = np.random.default_rng(seed)
+    def batch(self, count: int, seed: int, part=1.0) -> torch.Tensor:
+        """`count` random crops, float [count, 3, size, size], 0..1; the same seed gives the same crops.
+
+        part: of `size`, for smaller crops at the same scale.
+        """
+        random, size = np.random.default_rng(seed), round(part * self.size)
         crops = []
         for _ in range(count):
             photo = self.train[random.integers(len(self.train))]
             _, height, width = photo.shape
-            side = int(random.uniform(min(self.size, height, width), min(height, width)))
+            side = int(part * random.uniform(min(self.size, height, width), min(height, width)))
             top, left = random.integers(height - side + 1), random.integers(width - side + 1)
             crop = photo[:, top : top + side, left : left + side].float()[None] / 255
-            if side != self.size:
-                crop = F.interpolate(crop, (self.size, self.size), mode="bilinear", antialias=True)
+            if side != size:
+                crop = F.interpolate(crop, (size, size), mode="bilinear", antialias=True)
             crops.append(crop.flip(3) if random.random() < 0.5 else crop)
         return torch.cat(crops)
 

@@ -11,12 +11,15 @@ from allaprima.errors import AllaprimaError
 class Settings:
     """A training's settings; they are written into the model file.
 
-    size: side of the training crops in pixels. style_size: the painting's long side in pixels, which sets the brush:
+    size: side of the training crops in pixels. early_size: that of the first crops, as a part of `size`, at the same scale:
+    smaller ones teach nearly as much in less time. style_size: the painting's long side in pixels, which sets the brush:
     larger means larger strokes. alpha, beta: weights of content and style after balancing (see models/perceptual.py,
-    `balance`). stylization: the content cost at which beta is steered while training goes on, because one beta is a tint
-    for one painting and the loss of every face for another; 0 leaves beta as it is, and so does a beta that is given.
+    `balance`). stylization: the ratio of content cost to style cost (each is 1 for what has nothing to do with the photo,
+    or with the painting) to which beta is steered while training goes on, because one beta is a tint for one painting and
+    the loss of every face for another; 0 leaves beta as it is, and so does a beta that is given.
     photos: folder, video, or None for the bundled photos. start: `pretrained`, for the weights that come with the package,
     where the network has any, or `scratch`, for random ones.
+    optimizer: `soap` (train/soap.py), or `adam`, as Johnson et al., who used a learning rate of 1e-3.
     snapshots: keep the weights of some steps for `inspect evolution`; changes nothing else.
     """
 
@@ -25,12 +28,14 @@ class Settings:
     steps: int = 1200
     batch: int = 1
     size: int = 256
+    early_size: float = 0.75
     style_size: int = 512
-    learning_rate: float = 4e-3
+    optimizer: str = "soap"
+    learning_rate: float = 5e-3
     warmup: int = 30
     alpha: float = 1.0
     beta: float = 2.5
-    stylization: float = 0.6
+    stylization: float = 3.5
     tv: float = 0.0
     content_layers: dict = field(default_factory=lambda: {"relu3_3": 1.0})
     style_layers: dict = field(default_factory=lambda: {"relu1_2": 1.0, "relu2_2": 1.0, "relu3_3": 1.0, "relu4_3": 1.0})
@@ -54,6 +59,10 @@ class Settings:
                 raise AllaprimaError(f"{name} is {getattr(self, name)}: give 0 or more.")
         if self.start not in ("pretrained", "scratch"):
             raise AllaprimaError(f"There is no start {self.start!r}. Choose pretrained or scratch.")
+        if not 0.5 <= self.early_size <= 1:
+            raise AllaprimaError(f"early_size is {self.early_size}: give a part of size from 0.5 to 1.")
+        if self.optimizer not in ("soap", "adam"):
+            raise AllaprimaError(f"There is no optimizer {self.optimizer!r}. Choose soap or adam.")
         if self.size < 64 or self.style_size < 64:
             raise AllaprimaError("size and style_size must be at least 64 pixels, for the loss network to see a style.")
         return self
@@ -62,7 +71,7 @@ class Settings:
 # How long each takes on the machine at hand is printed a few steps into the training.
 PRESETS = {
     "quick": {},
-    "balanced": {"steps": 4000, "batch": 4},
+    "balanced": {"steps": 4000, "batch": 4, "early_size": 1.0},  # a second size would be compiled anew
     "best": {"architecture": "best", "steps": 20000, "batch": 4},
 }
 

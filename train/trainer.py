@@ -11,6 +11,7 @@ import signal
 import time
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,11 +31,15 @@ from allaprima.progress import console, progress_bar
 from allaprima.train.photos import Photos, read_style, to_image, to_tensor
 from allaprima.train.settings import Settings, make_settings, preset_for
 from allaprima.train.snapshots import keep_snapshot
+from allaprima.train.soap import Soap
 
 KEEP_EVERY = 50  # steps between checkpoints; after a divergence at most so many are done again
 REUSE, WAITING = 4, 64  # how often a photo's crop comes back, and about how many crops lie ready for it
 SETTLE = 0.8  # part of the steps after which the normalization of the network uses fixed numbers: steps are small then
 STEER = 0.1  # part of the steps after which beta is steered, up to SETTLE
+EARLY = 0.7  # part of the steps that is made with smaller crops
+STEERED = 8  # beta is steered within this factor of the one in the settings
+OPTIMIZERS = {"soap": Soap, "adam": partial(torch.optim.Adam, betas=(0.9, 0.99))}
 BALANCE_SEED = 2**62  # the crops that the objective is balanced on: none that a step draws
 
 
@@ -60,7 +65,7 @@ class Trainer:
         torch.manual_seed(settings.seed)
         self.network = transformer(settings.architecture, settings.start)
         self.network.to(self.device, memory_format=torch.channels_last)
-        self.optimizer = torch.optim.Adam(self.network.parameters(), settings.learning_rate, betas=(0.9, 0.99))
+        self.optimizer = OPTIMIZERS[settings.optimizer](self.network.parameters(), settings.learning_rate)
         self.cost = torch.compile(self._cost) if self.device.type == "cuda" else self._cost
         self.history, self.rate_factor, self.seconds, self._batches = [], 1.0, 0.0, {}
 
@@ -88,17 +93,17 @@ class Trainer:
             raise Diverged
         self.optimizer.step()
         self.history.append(values)
-        self._steer(values[1])
+        self._steer(*values[1:])
         return values
 
-    def _steer(self, content):
-        """Change beta towards pictures as far from their photos as the settings want; not while the first shapes appear,
-        and not once steps are small, so that the end of a training is that of one objective. Within a factor of two."""
+    def _steer(self, content, style):
+        """Change beta towards the ratio of content and style cost that the settings want; not while the first shapes
+        appear, and not once steps are small, so that the end of a training is that of one objective."""
         s = self.settings
-        if s.stylization and STEER * s.steps <= self.done < SETTLE * s.steps:
-            missing = max(-1.0, min(1.0, 1 - content / s.stylization))
+        if s.stylization and content and style and STEER * s.steps <= self.done < SETTLE * s.steps:
+            missing = max(-1.0, min(1.0, math.log(s.stylization * style / content)))
             beta = self.objective.beta * math.exp(missing * min(0.02, 15 / s.steps))
-            self.objective.beta = max(s.beta / 2, min(2 * s.beta, beta))
+            self.objective.beta = max(s.beta / STEERED, min(STEERED * s.beta, beta))
 
     def _cost(self, photos, content_targets) -> Costs:
         # on a CPU the network is a tenth of the work and gains nothing from bfloat16
@@ -117,12 +122,13 @@ class Trainer:
         number = oldest + int(random.integers(max(4, WAITING // s.batch)))
         self._batches = {key: batch for key, batch in self._batches.items() if key >= oldest}
         if number not in self._batches:
-            photos = self._crops(s.batch, s.seed * 1_000_003 + number)
+            part = s.early_size if number * REUSE < EARLY * s.steps else 1.0
+            photos = self._crops(s.batch, s.seed * 1_000_003 + number, part)
             self._batches[number] = photos, self.loss.content_targets(photos)
         return self._batches[number]
 
-    def _crops(self, count, seed):
-        return self.photos.batch(count, seed).to(self.device).contiguous(memory_format=torch.channels_last)
+    def _crops(self, count, seed, part=1.0):
+        return self.photos.batch(count, seed, part).to(self.device).contiguous(memory_format=torch.channels_last)
 
     def _exploded(self, J):
         """Ten times the J of the photos' own start is no noise of the batch."""
@@ -155,7 +161,7 @@ class Trainer:
         """All that a continuation needs, as tensors and as plain values."""
         tensors = {f"network.{key}": value for key, value in self.network.state_dict().items()}
         for number, slots in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"adam.{number}.{slot}": value for slot, value in slots.items()}
+            tensors |= {f"optimizer.{number}.{slot}": value for slot, value in slots.items()}
         tensors["history"] = torch.tensor(self.history, dtype=torch.float64).reshape(-1, 3)
         return tensors, {
             "settings": self.settings.to_dict(),
@@ -170,7 +176,7 @@ class Trainer:
         self.network.load_state_dict(network_weights(tensors))
         slots = {}
         for key, value in tensors.items():
-            if key.startswith("adam."):
+            if key.startswith("optimizer."):
                 _, number, slot = key.split(".")
                 slots.setdefault(int(number), {})[slot] = value.clone()
         state = self.optimizer.state_dict()
