@@ -63,6 +63,7 @@ class SettlingNorm(nn.InstanceNorm2d):
     def __init__(self, channels):
         super().__init__(channels, affine=True, track_running_stats=True, momentum=0.03)
 
+
 def InstanceNorm(channels):
     return nn.InstanceNorm2d(channels, affine=True)
 

@@ -72,7 +72,7 @@ def test_costs_go_down(tmp_path):
 
 
 def test_beta_is_steered_to_the_stylization_and_a_beta_that_is_given_stays():
-    """Too near to the photos: beta grows; too far: it shrinks; within bounds, and not once the norms have settled."""
+    """Too near to the photos: beta grows; too far: it shrinks; within bounds, and not at the end."""
     betas = {}
     for stylization in (0.001, 100.0, 0.0):
         trainer = training.Trainer(STYLE, change(SMALL, {"steps": 10, "stylization": stylization}), "cpu")

@@ -1,6 +1,7 @@
 """How the bundled start of a network is made, from which `train` learns a new style: the network of another style.
 
-    allaprima train examples/styles/starry_night.jpg -o starry.onnx --from scratch --photos FOLDER --steps 1500
+    allaprima train examples/styles/starry_night.jpg -o starry.onnx --from scratch --photos FOLDER --steps 1500 \
+        --optimizer adam --learning-rate 2e-3 --beta 2.5 --early-size 1
     python -m allaprima.train.pretrain starry.run/checkpoint.safetensors models/weights/live.safetensors
 
 docs/networks.md says what else was tried.

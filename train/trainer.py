@@ -35,8 +35,8 @@ from allaprima.train.soap import Soap
 
 KEEP_EVERY = 50  # steps between checkpoints; after a divergence at most so many are done again
 REUSE, WAITING = 4, 64  # how often a photo's crop comes back, and about how many crops lie ready for it
-SETTLE = 0.8  # part of the steps after which the normalization of the network uses fixed numbers: steps are small then
-STEER = 0.1  # part of the steps after which beta is steered, up to SETTLE
+SETTLE = 0.1, 0.7  # parts of the steps: none before, all after are made with the fixed numbers of the normalizations
+STEER = 0.1, 0.8  # parts of the steps between which beta is steered
 EARLY = 0.7  # part of the steps that is made with smaller crops
 STEERED = 8  # beta is steered within this factor of the one in the settings
 OPTIMIZERS = {"soap": Soap, "adam": partial(torch.optim.Adam, betas=(0.9, 0.99))}
@@ -82,7 +82,7 @@ class Trainer:
             group["lr"] = self.learning_rate()
         self.network.train()
         self.network.vary((self.settings.seed, self.done))
-        if self.done >= SETTLE * self.settings.steps:
+        if self._settled():
             self.network.settle()
         costs = self.cost(*self._batch())
         self.optimizer.zero_grad(set_to_none=True)
@@ -96,11 +96,18 @@ class Trainer:
         self._steer(*values[1:])
         return values
 
+    def _settled(self) -> bool:
+        """Whether this step is made with the network as it will run; more and more often. So it learns features that need
+        no photo's own statistics while its steps are large, and all at once is no shock (docs/networks.md)."""
+        first, last = SETTLE
+        part = (self.done / self.settings.steps - first) / (last - first)
+        return np.random.default_rng((self.settings.seed, self.done, 1)).random() < part
+
     def _steer(self, content, style):
         """Change beta towards the ratio of content and style cost that the settings want; not while the first shapes
         appear, and not once steps are small, so that the end of a training is that of one objective."""
         s = self.settings
-        if s.stylization and content and style and STEER * s.steps <= self.done < SETTLE * s.steps:
+        if s.stylization and content and style and STEER[0] <= self.done / s.steps < STEER[1]:
             missing = max(-1.0, min(1.0, math.log(s.stylization * style / content)))
             beta = self.objective.beta * math.exp(missing * min(0.02, 15 / s.steps))
             self.objective.beta = max(s.beta / STEERED, min(STEERED * s.beta, beta))
