@@ -87,6 +87,17 @@ def test_beta_is_steered_to_the_stylization_and_a_beta_that_is_given_stays():
     assert change(Settings(), {"beta": None}).stylization == Settings().stylization > 0
 
 
+def test_ever_more_steps_are_made_with_settled_norms():
+    trainer = training.Trainer(STYLE, change(SMALL, {"steps": 1000}), "cpu")
+    settled = []
+    for step in range(1000):
+        trainer.history = [(1.0, 1.0, 1.0)] * step
+        settled.append(trainer._settled())
+    assert not any(settled[:100]) and all(settled[700:])
+    parts = [np.mean(settled[start : start + 200]) for start in (100, 300, 500)]
+    assert np.allclose(parts, (1 / 6, 3 / 6, 5 / 6), atol=0.1)
+
+
 def test_a_training_begins_with_the_pretrained_weights_unless_told_otherwise(tmp_path, monkeypatch, capsys):
     begun = {start: training.Trainer(STYLE, replace(SMALL, start=start), "cpu") for start in ("pretrained", "scratch")}
     bundled = load_file(start_of("live"))
