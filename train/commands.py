@@ -55,7 +55,7 @@ def train(
         float, typer.Option(help="Weight of the style, fixed, instead of --stylization.", rich_help_panel=OBJECTIVE)
     ] = None,
     stylization: Annotated[
-        float, typer.Option(help="How far to go from the photo: 2 a little, 6 far.", rich_help_panel=OBJECTIVE)
+        float, typer.Option(help="How far to go from the photo: 0.4 a little, 0.8 far.", rich_help_panel=OBJECTIVE)
     ] = None,
     tv: Annotated[float, typer.Option(help="Weight of the total variation.", rich_help_panel=OBJECTIVE)] = None,
     content_layers: Annotated[str, typer.Option(help="As relu3_3=1.", rich_help_panel=OBJECTIVE)] = None,

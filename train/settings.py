@@ -14,9 +14,9 @@ class Settings:
     size: side of the training crops in pixels. early_size: that of the first crops, as a part of `size`, at the same scale:
     smaller ones teach nearly as much in less time. style_size: the painting's long side in pixels, which sets the brush:
     larger means larger strokes. alpha, beta: weights of content and style after balancing (see models/perceptual.py,
-    `balance`). stylization: the ratio of content cost to style cost (each is 1 for what has nothing to do with the photo,
-    or with the painting) to which beta is steered while training goes on, because one beta is a tint for one painting and
-    the loss of every face for another; 0 leaves beta as it is, and so does a beta that is given.
+    `balance`). stylization: the content cost (1: as far from the photo as another photo) to which beta is steered while
+    training goes on, because one beta is a tint for one painting and the loss of every face for another; less where
+    the style is there before. 0 leaves beta as it is, and so does a beta that is given.
     photos: folder, video, or None for the bundled photos. start: `pretrained`, for the weights that come with the package,
     where the network has any, or `scratch`, for random ones.
     optimizer: `soap` (train/soap.py), or `adam`, as Johnson et al., who used a learning rate of 1e-3.
@@ -35,7 +35,7 @@ class Settings:
     warmup: int = 30
     alpha: float = 1.0
     beta: float = 2.5
-    stylization: float = 3.5
+    stylization: float = 0.6
     tv: float = 0.0
     content_layers: dict = field(default_factory=lambda: {"relu3_3": 1.0})
     style_layers: dict = field(default_factory=lambda: {"relu1_2": 1.0, "relu2_2": 1.0, "relu3_3": 1.0, "relu4_3": 1.0})

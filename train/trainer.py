@@ -39,6 +39,7 @@ SETTLE = 0.1, 0.7  # parts of the steps: none before, all after are made with th
 STEER = 0.1, 0.8  # parts of the steps between which beta is steered
 EARLY = 0.7  # part of the steps that is made with smaller crops
 STEERED = 8  # beta is steered within this factor of the one in the settings
+PAINTED = 1 / 6  # style cost from which on less of the photo is given up
 OPTIMIZERS = {"soap": Soap, "adam": partial(torch.optim.Adam, betas=(0.9, 0.99))}
 BALANCE_SEED = 2**62  # the crops that the objective is balanced on: none that a step draws
 
@@ -104,11 +105,13 @@ class Trainer:
         return np.random.default_rng((self.settings.seed, self.done, 1)).random() < part
 
     def _steer(self, content, style):
-        """Change beta towards the ratio of content and style cost that the settings want; not while the first shapes
-        appear, and not once steps are small, so that the end of a training is that of one objective."""
+        """Change beta towards pictures as far from their photos as the settings want, or less far where that is enough for
+        the style; not while the first shapes appear, and not once steps are small, so that the end of a training is that
+        of one objective."""
         s = self.settings
         if s.stylization and content and style and STEER[0] <= self.done / s.steps < STEER[1]:
-            missing = max(-1.0, min(1.0, math.log(s.stylization * style / content)))
+            wanted = s.stylization * min(1.0, style / PAINTED)
+            missing = max(-1.0, min(1.0, math.log(wanted / content)))
             beta = self.objective.beta * math.exp(missing * min(0.02, 15 / s.steps))
             self.objective.beta = max(s.beta / STEERED, min(STEERED * s.beta, beta))
 
