@@ -1,6 +1,6 @@
 """The pictures in the README: bundled photos beside what styles make of them, a row for each style.
 
-    uv run python docs/contact_sheet.py starry_night wave the_scream shipwreck udnie --height 280 \
+    uv run python docs/contact_sheet.py starry_night wave the_scream shipwreck udnie contrast_of_forms --height 280 \
         --photos astronaut.jpg china.jpg picos.jpg rocket.jpg -o docs/gallery.jpg
 """
 
