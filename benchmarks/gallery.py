@@ -95,7 +95,7 @@ def main():
         costs.append([name, start, made["steps"], f"{beta:.1f}", f"{losses['trained_seconds']:.0f}", *cost[0][1::2]])
         marks += mark
     head = ["style", "start", "steps", "beta", "trained, s", "J", "content", "style cost", "worth"]
-    note = f"`{arguments.architecture}`, steps of one photo of {settings.size} px."
+    note = f"`{arguments.architecture}`, steps of one photo of {settings.size} px, of {settings.early_size * settings.size:.0f} px at first."
     show(f"The gallery: {arguments.architecture}", note, head, costs, marks, len(photos), arguments)
 
 

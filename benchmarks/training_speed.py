@@ -94,7 +94,7 @@ def main():
     plain = plain_loop(arguments.style, arguments.size, arguments.batch, device).__next__
     loops = {"plain float32 loop, johnson": plain}
     for architecture in ("johnson", "best", "live"):
-        settings = Settings(architecture=architecture, size=arguments.size, batch=arguments.batch)
+        settings = Settings(architecture=architecture, size=arguments.size, early_size=1.0, batch=arguments.batch)
         loops[f"allaprima, {architecture}"] = Trainer(arguments.style, settings, device).step
     for name, step in loops.items():
         for _ in range(1 if step is plain else WARM):
