@@ -11,7 +11,6 @@ history 20, from the photo), and the artifacts of tests/artifacts.py.
 import argparse
 import statistics
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,11 +26,10 @@ from allaprima.baseline.compare import training_loss  # noqa: E402
 from allaprima.baseline.optimizer import Descent, descend, read_photo  # noqa: E402
 from allaprima.infer.stylizer import Stylizer  # noqa: E402
 from allaprima.train.photos import BUNDLED, Photos, to_tensor  # noqa: E402
-from allaprima.train.settings import Settings  # noqa: E402
+from allaprima.train.settings import Settings, change  # noqa: E402
 from allaprima.train.trainer import checkpoint_of, saved_settings, train_style  # noqa: E402
 
 NETWORKS = ("johnson", "live", "best")
-AS_PUBLISHED = {"johnson": {"optimizer": "adam", "learning_rate": 1e-3}}
 BETA = 5.0  # twice the default: with more style to make, networks differ more
 SIDE = 384
 ARTIFACTS = """Artifacts, medians over the same photos. Grid: the power at a period over that of its neighbourhood (none: 1).
@@ -43,7 +41,7 @@ frame of a flat place with camera noise, over that of the noise itself."""
 def trained(style, architecture, runs, settings) -> Path:
     """The model file of a painting and a network, trained if it is not there."""
     output = runs / f"{style.stem}-{architecture}.onnx"
-    settings = replace(settings, architecture=architecture, **AS_PUBLISHED.get(architecture, {}))
+    settings = change(settings, {"architecture": architecture})
     if not output.exists() or saved_settings(output) != settings:
         train_style(style, output, settings, resume=checkpoint_of(output).exists(), report=False)
     return output

@@ -21,7 +21,7 @@ from torchvision import transforms
 from allaprima.models.loss_network import LossNetwork
 from allaprima.models.transformer import transformer
 from allaprima.train.photos import BUNDLED, read_rgb, read_style
-from allaprima.train.settings import Settings
+from allaprima.train.settings import Settings, change
 from allaprima.train.trainer import REUSE, WAITING, Trainer
 
 WARM = WAITING // 2  # steps until batches come back as often as they will
@@ -94,7 +94,8 @@ def main():
     plain = plain_loop(arguments.style, arguments.size, arguments.batch, device).__next__
     loops = {"plain float32 loop, johnson": plain}
     for architecture in ("johnson", "best", "live"):
-        settings = Settings(architecture=architecture, size=arguments.size, early_size=1.0, batch=arguments.batch)
+        values = {"architecture": architecture, "size": arguments.size, "early_size": 1.0, "batch": arguments.batch}
+        settings = change(Settings(), values)
         loops[f"allaprima, {architecture}"] = Trainer(arguments.style, settings, device).step
     for name, step in loops.items():
         for _ in range(1 if step is plain else WARM):

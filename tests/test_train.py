@@ -87,6 +87,13 @@ def test_beta_is_steered_to_the_stylization_and_a_beta_that_is_given_stays():
     assert change(Settings(), {"beta": None}).stylization == Settings().stylization > 0
 
 
+def test_johnson_is_trained_as_it_was_published_unless_told_otherwise():
+    johnson = change(Settings(), {"architecture": "johnson"})
+    assert (johnson.optimizer, johnson.learning_rate) == ("adam", 1e-3)
+    assert change(Settings(), {"architecture": "johnson", "learning_rate": 0.01}).learning_rate == 0.01
+    assert change(Settings(), {"architecture": "best"}).optimizer == "soap"
+
+
 def test_ever_more_steps_are_made_with_settled_norms():
     trainer = training.Trainer(STYLE, change(SMALL, {"steps": 1000}), "cpu")
     settled = []

@@ -76,6 +76,10 @@ PRESETS = {
 }
 
 
+# What a network was published with, and is trained with unless told otherwise: johnson diverges with our optimizer.
+AS_PUBLISHED = {"johnson": {"optimizer": "adam", "learning_rate": 1e-3}}
+
+
 def preset_for(device_type: str) -> str:
     """`quick` for a CPU: done in the time of a coffee; `balanced` for a GPU: done in a few minutes."""
     return "balanced" if device_type == "cuda" else "quick"
@@ -97,6 +101,7 @@ def change(settings: Settings, values: dict) -> Settings:
     values = {name: value for name, value in values.items() if value is not None}
     if "beta" in values:
         values = {"stylization": 0.0} | values
+    values = AS_PUBLISHED.get(values.get("architecture"), {}) | values
     known = [f.name for f in fields(Settings)]
     for name, value in values.items():
         if name not in known:
