@@ -17,7 +17,7 @@ from onnx import helper
 from quality import SIDE, measured, show, trained
 
 from allaprima.baseline.optimizer import read_photo
-from allaprima.files import write_atomically
+from allaprima.files import atomic, write_atomically
 from allaprima.infer.library import BUNDLED as STYLES
 from allaprima.infer.stylizer import Stylizer
 from allaprima.models.export import thumbnail
@@ -39,13 +39,15 @@ SHOWN = "chelsea.jpg"  # the bundled photo whose picture is the thumbnail, where
 
 def painting(name, folder: Path, runs: Path) -> Path | None:
     """The painting alone, as a file in `runs`: frames and margins are style too, as far as a Gram matrix can tell."""
-    file = next(iter(sorted([*EXAMPLES.glob(f"{name}.*"), *folder.glob(f"{name}.*")])), None)
+    file = next((file for place in (EXAMPLES, folder) for file in sorted(place.glob(f"{name}.*"))), None)
     if file is None:
         return None
-    image, target = read_rgb(file), runs / f"{name}.png"
-    sides = (image.width, image.height) * 2
+    target = runs / f"{name}.png"
     if not target.exists():
-        image.crop([round(share * side) for share, side in zip(PAINTINGS[name][1], sides)]).save(target)
+        image = read_rgb(file)
+        cut = [round(share * side) for share, side in zip(PAINTINGS[name][1], image.size * 2)]
+        with atomic(target) as part:
+            image.crop(cut).save(part, format="png")
     return target
 
 
@@ -91,11 +93,12 @@ def main():
         stylizer = Stylizer(model)
         cost, mark = measured({name: stylizer}, paintings[name], photos, arguments.iterations)
         made, losses = (json.loads(stylizer.metadata[key]) for key in ("settings", "losses"))
-        start, beta = made.get("start", "scratch"), made["objective"]["beta"]
-        costs.append([name, start, made["steps"], f"{beta:.1f}", f"{losses['trained_seconds']:.0f}", *cost[0][1::2]])
+        beta, seconds = made["objective"]["beta"], losses["trained_seconds"]
+        costs.append([name, made["start"], made["steps"], f"{beta:.1f}", f"{seconds:.0f}", *cost[0][1::2]])
         marks += mark
     head = ["style", "start", "steps", "beta", "trained, s", "J", "content", "style cost", "worth"]
-    note = f"`{arguments.architecture}`, steps of one photo of {settings.size} px, of {settings.early_size * settings.size:.0f} px at first."
+    early = f"{settings.early_size * settings.size:.0f} px at first"
+    note = f"`{arguments.architecture}`, steps of one photo of {settings.size} px, of {early}."
     show(f"The gallery: {arguments.architecture}", note, head, costs, marks, len(photos), arguments)
 
 

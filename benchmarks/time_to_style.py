@@ -66,7 +66,8 @@ def plot(found, name, output):
     axes = figure.subplots()
     for start, label in (("scratch", "from random weights"), ("pretrained", "from the pretrained start")):
         points = [(row[2], row[3]) for row in found if row[0] == start]
-        axes.plot(*zip(*points), "o-", label=label)
+        if points:
+            axes.plot(*zip(*points), "o-", label=label)
     axes.set(xscale="log", xlabel="seconds of training", ylabel="J on photos not trained on", title=name)
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")

@@ -133,7 +133,7 @@ def test_a_start_paints_as_the_training_it_is_from_and_learns_as_fresh_weights(t
     """Its normalized convolutions have the size of fresh ones, whatever size they had grown to."""
     tensors, _ = training.read_checkpoint(training.checkpoint_of(trained))
     grown = transformer("live")
-    grown.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
+    grown.load_state_dict(training.network_weights(tensors))
     with torch.no_grad():
         for name in ("stem", "eighth", "to_half.conv"):
             conv, norm = grown.get_submodule(name).conv, grown.get_submodule(name).norm
@@ -158,6 +158,7 @@ def test_a_start_paints_as_the_training_it_is_from_and_learns_as_fresh_weights(t
     start = transformer("live")
     start.load_state_dict({name: value.float() for name, value in load_file(output).items()})
     assert output.stat().st_size < 1e6 and all(value.isfinite().all() for value in start.state_dict().values())
+
 
 def test_resume_gives_what_an_uninterrupted_training_gives(trained, tmp_path, monkeypatch):
     step = training.Trainer.step

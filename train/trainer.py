@@ -124,8 +124,8 @@ class Trainer:
     def _batch(self):
         """The photos of this step and their content targets, which take a quarter of a step's time to compute.
 
-        A batch is therefore used about REUSE times, in random order among those that lie ready. Which one a step uses
-        follows from its number alone, so that a continued training has the same.
+        A batch is therefore used about REUSE times, in random order among those that lie ready. Which one a step uses,
+        and how large its crops are, follows from numbers alone, so that a continued training has the same.
         """
         s, oldest = self.settings, self.done // REUSE
         random = np.random.default_rng((s.seed, self.done))
