@@ -13,12 +13,15 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 
 from allaprima.cli import main
 from allaprima.errors import AllaprimaError
+from allaprima.models import transformer as transformers
 from allaprima.models.transformer import start_of, transformer
 from allaprima.train import pretrain as pretraining
 from allaprima.train import trainer as training
@@ -129,35 +132,45 @@ def test_a_network_without_a_pretrained_start_begins_at_random():
     assert all(torch.equal(value, ours[name]) for name, value in transformer("johnson").state_dict().items())
 
 
-def test_a_start_paints_as_the_training_it_is_from_and_learns_as_fresh_weights(trained, tmp_path):
-    """Its normalized convolutions have the size of fresh ones, whatever size they had grown to."""
-    tensors, _ = training.read_checkpoint(training.checkpoint_of(trained))
-    grown = transformer("live")
-    grown.load_state_dict(training.network_weights(tensors))
-    with torch.no_grad():
-        for name in ("stem", "eighth", "to_half.conv"):
-            conv, norm = grown.get_submodule(name).conv, grown.get_submodule(name).norm
-            conv.weight.mul_(5)
-            if norm.track_running_stats:
-                norm.running_mean.mul_(5)
-                norm.running_var.mul_(25)
-    shrunk = copy.deepcopy(grown)
-    pretraining.make_learn(shrunk)
-    photo = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
-    for mode in (True, False):  # by the photo's statistics and by the settled ones
-        with torch.no_grad():
-            want, got = (copy.deepcopy(network).train(mode)(photo) for network in (grown, shrunk))
-        assert want.std() > 0.01 and (want - got).abs().max() < 0.02 * want.std()
-    fresh = transformer("live")
-    for name in ("stem", "eighth", "trunk.1.look", "to_half.conv"):
-        sizes = [network.get_submodule(name).conv.weight.flatten(1).norm(dim=1).mean() for network in (shrunk, fresh, grown)]
-        assert 0.8 < sizes[0] / sizes[1] < 1.25
-        assert "look" in name or sizes[2] > 3 * sizes[1]
+def test_a_start_is_learned_from_many_styles(tmp_path, monkeypatch):
+    """A step moves what is common and what the style of the step has for itself; the start has the mean of the latter."""
+    small = replace(SMALL, **pretraining.SETTINGS | {"steps": 4, "warmup": 1})
+    trainer = pretraining.ManyStyles([STYLE], small, "cpu")
+    assert len(trainer.styles) == 4
+    before = [copy.deepcopy(style.parameters) for style in trainer.styles]
+    common = {name: p.detach().clone() for name, p in trainer.network.named_parameters() if name not in before[0]}
+    trainer.step()  # the first of SOAP only measures
+    trainer.step()
+    changed = [any(not torch.equal(was[name], p) for name, p in style.parameters.items()) for was, style in zip(before, trainer.styles)]
+    assert 1 <= sum(changed) <= 2
+    assert {"stem.norm.weight", "to_pixels.conv.weight"} < before[0].keys() and "stem.conv.weight" in common
+    assert all(not torch.equal(p, common[name]) for name, p in trainer.network.named_parameters() if name in common)
 
-    output = pretraining.start_from(training.checkpoint_of(trained), tmp_path / "start.safetensors")
-    start = transformer("live")
-    start.load_state_dict({name: value.float() for name, value in load_file(output).items()})
-    assert output.stat().st_size < 1e6 and all(value.isfinite().all() for value in start.state_dict().values())
+    pretraining.pretrain([STYLE], tmp_path / "start.safetensors", small, "cpu")
+    trainer.step(), trainer.step()
+    start = load_file(tmp_path / "start.safetensors")
+    for name in before[0]:
+        mean = np.mean([style.parameters[name].detach().double().numpy() for style in trainer.styles], 0)
+        assert np.allclose(start[name].double(), mean, rtol=1e-3, atol=1e-6)
+    assert np.allclose(start["eighth.conv.weight"], trainer.network.eighth.conv.weight.detach(), rtol=1e-3, atol=1e-6)
+    monkeypatch.setattr(transformers, "start_of", lambda architecture: tmp_path / "start.safetensors")
+    network = transformer("live", "pretrained")
+    assert all(torch.equal(value, start[name].to(value.dtype)) for name, value in network.state_dict().items())
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=30, deadline=None)
+def test_variants_of_a_painting_are_itself_a_cut_and_recolourings(seed):
+    painting = read_rgb(STYLE).resize((96, 64))
+    same, cut, recoloured, both = pretraining.variants(painting, np.random.default_rng(seed))
+    assert same is painting and recoloured.size == painting.size and recoloured.mode == both.mode == "RGB"
+    for part in cut, both:
+        assert 0.45 * 96 < part.width < 0.75 * 96 and part.width / part.height == pytest.approx(1.5, abs=0.1)
+    windows = np.lib.stride_tricks.sliding_window_view(np.array(painting), (*cut.size[::-1], 3))
+    assert (windows == np.array(cut)).all((-3, -2, -1)).any()
+    light = [np.array(picture.convert("HSV"), float)[..., 2] for picture in (painting, recoloured)]
+    assert np.abs(light[0] - light[1]).max() <= 1  # the hue alone has changed
+    assert np.abs(np.array(painting, float) - np.array(recoloured)).mean() > 5
 
 
 def test_resume_gives_what_an_uninterrupted_training_gives(trained, tmp_path, monkeypatch):

@@ -127,7 +127,11 @@ def read_rgb(file, short_side=None) -> Image.Image:
 
 def read_style(file, size: int) -> torch.Tensor:
     """A painting as float [1, 3, h, w], 0..1, its long side scaled to `size` pixels (up or down)."""
-    image = read_rgb(file)
+    return as_style(read_rgb(file), size)
+
+
+def as_style(image: Image.Image, size: int) -> torch.Tensor:
+    """What `read_style` makes of a file, of a picture."""
     ratio = size / max(image.size)
     image = image.resize([max(32, round(side * ratio)) for side in image.size], Image.Resampling.LANCZOS)
     return to_tensor(image)

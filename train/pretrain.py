@@ -1,57 +1,132 @@
-"""How the bundled start of a network is made, from which `train` learns a new style: the network of another style.
+"""How the bundled start of a network is made, from which `train` learns a new style: by learning many styles at once.
 
-    allaprima train examples/styles/starry_night.jpg -o starry.onnx --from scratch --photos FOLDER --steps 1500 \
-        --optimizer adam --learning-rate 2e-3 --beta 2.5 --early-size 1
-    python -m allaprima.train.pretrain starry.run/checkpoint.safetensors models/weights/live.safetensors
+    python -m allaprima.train.pretrain PAINTING... --photos FOLDER -o models/weights/live.safetensors
 
-docs/networks.md says what else was tried.
+All styles have the convolutions in common, and each its own normalizations and last convolution (Dumoulin, Shlens and
+Kudlur, *A Learned Representation for Artistic Style*, ICLR 2017). The start has the mean of those: a style that is none of
+them, a few steps from each. docs/networks.md says what else was tried.
 """
 
 import argparse
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 from safetensors.torch import save_file
+from torch.func import functional_call
 
 from allaprima.files import atomic
-from allaprima.models.blocks import Conv
-from allaprima.models.transformer import Transformer, transformer
-from allaprima.train.trainer import network_weights, read_checkpoint
+from allaprima.models.perceptual import PerceptualLoss, balance
+from allaprima.progress import progress_bar
+from allaprima.train.photos import as_style, read_rgb
+from allaprima.train.settings import Settings
+from allaprima.train.soap import Soap
+from allaprima.train.trainer import BALANCE_SEED, Trainer, objective_of
+
+# At a rate like that of one style, J explodes in the first steps.
+SETTINGS = {"start": "scratch", "steps": 9000, "learning_rate": 2e-3, "warmup": 200, "stylization": 0.0}
+WRITE_EVERY = 500
 
 
-@torch.no_grad()
-def make_learn(network: Transformer):
-    """Give normalized convolutions back the size of fresh ones; what the network paints stays the same.
+class Style:
+    """What a style has for itself: its loss, its Gram matrices, and its parameters with their optimizer."""
 
-    A normalization undoes any factor of the convolution before it. So its weights only ever grow while it learns (four- and
-    sixfold in the encoder, after 14,000 steps), and a step of the same length turns them less and less (Salimans and Kingma,
-    *Weight Normalization*, 2016): a network that has learned one style would learn the next one slowly.
-    """
-    for module, fresh in zip(network.modules(), transformer(network.architecture).modules()):
-        if not isinstance(module, Conv) or module.norm is None:
-            continue
-        wanted = fresh.conv.weight.flatten(1).norm(dim=1).mean()
-        factor = wanted / module.conv.weight.flatten(1).norm(dim=1)
-        module.conv.weight.mul_(factor.view(-1, 1, 1, 1))
-        if module.norm.track_running_stats:
-            module.norm.running_mean.mul_(factor)
-            module.norm.running_var.mul_(factor**2)
+    def __init__(self, trainer, picture: Image.Image, photos):
+        painting = as_style(picture, trainer.settings.style_size).to(trainer.device)
+        network = trainer.loss.network
+        self.loss = PerceptualLoss(network, balance(network, painting, photos, objective_of(trainer.settings)))
+        self.targets = self.loss.style_targets(painting)
+        self.parameters = {
+            name: parameter.detach().clone().requires_grad_()
+            for name, parameter in trainer.network.named_parameters()
+            if is_own(name)
+        }
+        self.optimizer = torch.optim.Adam(self.parameters.values(), betas=(0.9, 0.99))
 
 
-def start_from(checkpoint, output) -> Path:
-    """Write the network of a training's checkpoint as a start: safetensors, half precision."""
-    tensors, values = read_checkpoint(checkpoint)
-    network = transformer(values["settings"]["architecture"])
-    network.load_state_dict(network_weights(tensors))
-    make_learn(network)
-    halves = {name: value.half() if value.is_floating_point() else value for name, value in network.state_dict().items()}
-    with atomic(output) as part:
-        save_file({name: value.contiguous() for name, value in halves.items()}, part)
-    return Path(output)
+def is_own(name: str) -> bool:
+    """Whether each style has a parameter of this name for itself: of a normalization or of the last convolution."""
+    return ".norm." in name or name.startswith("to_pixels.")
+
+
+class ManyStyles(Trainer):
+    """A training of one network on paintings (files) and variants of them, a random one at each step."""
+
+    def __init__(self, paintings: list, settings: Settings, device=None):
+        super().__init__(paintings[0], settings, device)
+        random, photos = np.random.default_rng(settings.seed), self._crops(8, BALANCE_SEED)
+        pictures = [picture for file in paintings for picture in variants(read_rgb(file), random)]
+        self.styles = [Style(self, picture, photos) for picture in pictures]
+        self.optimizer = Soap([p for name, p in self.network.named_parameters() if not is_own(name)], 0.0)
+
+    def step(self):
+        """One step for one photo and one style; returns (J, content, style)."""
+        style = self.styles[np.random.default_rng((self.settings.seed, self.done, 2)).integers(len(self.styles))]
+        optimizers = self.optimizer, style.optimizer
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
+            for group in optimizer.param_groups:
+                group["lr"] = self.learning_rate()
+        self.network.train()
+        self.network.vary((self.settings.seed, self.done))
+        photos, content_targets = self._batch()
+        costs = style.loss(functional_call(self.network, style.parameters, (photos,)), content_targets, style.targets)
+        costs.J.mean().backward()
+        for optimizer in optimizers:
+            optimizer.step()
+        values = tuple(value.mean().item() for value in (costs.J, costs.content, costs.style))
+        self.history.append(values)
+        return values
+
+    def write(self, output):
+        """The start: the common parameters and the mean of the styles' own; safetensors, half precision."""
+        tensors = self.network.state_dict()
+        for name in self.styles[0].parameters:
+            tensors[name] = torch.stack([style.parameters[name].detach() for style in self.styles]).mean(0)
+        halves = {name: value.half() if value.is_floating_point() else value for name, value in tensors.items()}
+        with atomic(output) as part:
+            save_file({name: value.cpu().contiguous() for name, value in halves.items()}, part)
+
+
+def variants(painting: Image.Image, random) -> list[Image.Image]:
+    """A painting, a cut of it, for larger strokes, and recolourings of it and of another cut."""
+    return [painting, cut(painting, random), recoloured(painting, random), recoloured(cut(painting, random), random)]
+
+
+def cut(picture: Image.Image, random) -> Image.Image:
+    """A random part of a picture, of about 0.6 of its sides."""
+    part = random.uniform(0.5, 0.7)
+    width, height = (int(part * side) for side in picture.size)
+    left, top = random.integers(picture.width - width + 1), random.integers(picture.height - height + 1)
+    return picture.crop((left, top, left + width, top + height))
+
+
+def recoloured(picture: Image.Image, random) -> Image.Image:
+    """A picture with every hue turned by the same angle."""
+    hsv = np.array(picture.convert("HSV"))
+    hsv[..., 0] += random.integers(40, 216, dtype=np.uint8)  # hues go round at 256
+    return Image.fromarray(hsv, "HSV").convert("RGB")
+
+
+def pretrain(paintings: list, output, settings: Settings, device=None):
+    """Train on `paintings` (files) and write the start, every WRITE_EVERY steps and at the end."""
+    trainer = ManyStyles(paintings, settings, device)
+    with progress_bar() as bar:
+        task = bar.add_task("steps", total=settings.steps, note="")
+        while trainer.done < settings.steps:
+            trainer.step()
+            recent = np.mean([J for J, _, _ in trainer.history[-500:]])
+            bar.update(task, completed=trainer.done, note=f"{len(trainer.styles)} styles  J {recent:.3f}")
+            if trainer.done % WRITE_EVERY == 0 or trainer.done == settings.steps:
+                trainer.write(output)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("output", type=Path)
-    start_from(**vars(parser.parse_args()))
+    parser.add_argument("paintings", type=Path, nargs="+")
+    parser.add_argument("--photos", help="folder of photos (default: the bundled ones)")
+    parser.add_argument("--architecture", default="live")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    given = parser.parse_args()
+    pretrain(given.paintings, given.output, Settings(architecture=given.architecture, photos=given.photos, **SETTINGS))

@@ -58,8 +58,7 @@ class Trainer:
 
         dtype = fast_dtype(self.device)
         network = LossNetwork(settings.loss_network, settings.pooling, settings.loss_weights, dtype).to(self.device)
-        wanted = Objective(settings.content_layers, settings.style_layers, settings.alpha, settings.beta, settings.tv)
-        self.objective = balance(network, painting, self._crops(8, BALANCE_SEED), wanted)
+        self.objective = balance(network, painting, self._crops(8, BALANCE_SEED), objective_of(settings))
         self.loss = PerceptualLoss(network, self.objective)
         self.style_targets = self.loss.style_targets(painting)
 
@@ -206,6 +205,12 @@ class Trainer:
                 raise AllaprimaError(
                     f"{path} can't be written ({error}). Free some space or choose another folder."
                 ) from error
+
+
+def objective_of(settings: Settings) -> Objective:
+    """What the settings ask for, before it is balanced for a painting."""
+    s = settings
+    return Objective(s.content_layers, s.style_layers, s.alpha, s.beta, s.tv)
 
 
 def checkpoint_of(output) -> Path:
