@@ -114,7 +114,7 @@ def test_a_training_begins_with_the_pretrained_weights_unless_told_otherwise(tmp
     for name, value in begun["pretrained"].network.state_dict().items():
         assert torch.equal(value, bundled[name].to(value.dtype))
     mean = {start: np.mean([costs["J"] for costs in trainer.held_out_costs().values()]) for start, trainer in begun.items()}
-    assert mean["pretrained"] < 0.6 * mean["scratch"]
+    assert mean["pretrained"] < 0.75 * mean["scratch"]
 
     arguments = ["train", STYLE, "-o", tmp_path / "s.onnx", "--steps", 1, "--size", 64, "--style-size", 64, "--no-report"]
     for options, words in ([], "from its pretrained start"), (["--from", "scratch"], "from random weights"):
