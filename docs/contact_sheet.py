@@ -2,6 +2,7 @@
 
     uv run python docs/contact_sheet.py starry_night wave the_scream shipwreck udnie contrast_of_forms --height 280 \
         --photos astronaut.jpg china.jpg picos.jpg rocket.jpg -o docs/gallery.jpg
+    uv run python docs/contact_sheet.py starry.onnx -o docs/starry.jpg
 """
 
 import argparse

@@ -21,8 +21,7 @@ from allaprima.models.perceptual import PerceptualLoss, balance
 from allaprima.progress import progress_bar
 from allaprima.train.photos import as_style, read_rgb
 from allaprima.train.settings import Settings
-from allaprima.train.soap import Soap
-from allaprima.train.trainer import BALANCE_SEED, Trainer, objective_of
+from allaprima.train.trainer import BALANCE_SEED, OPTIMIZERS, Trainer, objective_of
 
 # At a rate like that of one style, J explodes in the first steps.
 SETTINGS = {"start": "scratch", "steps": 9000, "learning_rate": 2e-3, "warmup": 200, "stylization": 0.0}
@@ -30,7 +29,7 @@ WRITE_EVERY = 500
 
 
 class Style:
-    """What a style has for itself: its loss, its Gram matrices, and its parameters with their optimizer."""
+    """What a style has for itself: its loss, its Gram matrices and its parameters."""
 
     def __init__(self, trainer, picture: Image.Image, photos):
         painting = as_style(picture, trainer.settings.style_size).to(trainer.device)
@@ -42,7 +41,6 @@ class Style:
             for name, parameter in trainer.network.named_parameters()
             if is_own(name)
         }
-        self.optimizer = torch.optim.Adam(self.parameters.values(), betas=(0.9, 0.99))
 
 
 def is_own(name: str) -> bool:
@@ -58,26 +56,28 @@ class ManyStyles(Trainer):
         random, photos = np.random.default_rng(settings.seed), self._crops(8, BALANCE_SEED)
         pictures = [picture for file in paintings for picture in variants(read_rgb(file), random)]
         self.styles = [Style(self, picture, photos) for picture in pictures]
-        self.optimizer = Soap([p for name, p in self.network.named_parameters() if not is_own(name)], 0.0)
+        common = [parameter for name, parameter in self.network.named_parameters() if not is_own(name)]
+        own = [parameter for style in self.styles for parameter in style.parameters.values()]
+        self.optimizer = OPTIMIZERS["soap"](common, settings.learning_rate)
+        self.own_optimizer = OPTIMIZERS["adam"](own, settings.learning_rate)
+        self.cost = self._cost  # never compiled: it differs from step to step
 
     def step(self):
-        """One step for one photo and one style; returns (J, content, style)."""
-        style = self.styles[np.random.default_rng((self.settings.seed, self.done, 2)).integers(len(self.styles))]
-        optimizers = self.optimizer, style.optimizer
-        for optimizer in optimizers:
-            optimizer.zero_grad(set_to_none=True)
-            for group in optimizer.param_groups:
-                group["lr"] = self.learning_rate()
-        self.network.train()
-        self.network.vary((self.settings.seed, self.done))
-        photos, content_targets = self._batch()
-        costs = style.loss(functional_call(self.network, style.parameters, (photos,)), content_targets, style.targets)
-        costs.J.mean().backward()
-        for optimizer in optimizers:
-            optimizer.step()
-        values = tuple(value.mean().item() for value in (costs.J, costs.content, costs.style))
-        self.history.append(values)
+        """A step of `Trainer` for one style, whose own parameters move too; returns (J, content, style)."""
+        self.style = self.styles[np.random.default_rng((self.settings.seed, self.done, 2)).integers(len(self.styles))]
+        for group in self.own_optimizer.param_groups:
+            group["lr"] = self.learning_rate()
+        self.own_optimizer.zero_grad(set_to_none=True)
+        values = super().step()
+        self.own_optimizer.step()  # passes over the styles without a gradient
         return values
+
+    def _settled(self):
+        return False  # the running averages are those of all styles
+
+    def _cost(self, photos, content_targets):
+        stylized = functional_call(self.network, self.style.parameters, (photos,))
+        return self.style.loss(stylized, content_targets, self.style.targets)
 
     def write(self, output):
         """The start: the common parameters and the mean of the styles' own; safetensors, half precision."""
