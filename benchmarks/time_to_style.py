@@ -29,7 +29,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("style", type=Path, help="a painting that the pretrained start has not seen")
     parser.add_argument("--photos", type=Path, help="folder of photos (default: the bundled ones)")
-    parser.add_argument("--steps", type=int, nargs="+", default=[100, 300, 1200, 1900, 3000], help="from the pretrained start")
+    parser.add_argument("--steps", type=int, nargs="+", default=[100, 300, 1000, 2000, 3000], help="from the pretrained start")
     parser.add_argument("--scratch", type=int, nargs="*", default=[300, 1000, 3000], help="steps from random weights")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the trainings are kept, by their steps")
     parser.add_argument("--held-out", type=int, default=20, help="photos to measure on (at most a tenth of all)")

@@ -231,6 +231,17 @@ def test_sums_of_many_low_precision_activations_are_exact(dtype):
     assert cost.item() == 2**20
 
 
+@given(st.integers(1, 3), st.integers(1, 9), st.integers(1, 40), st.booleans(), st.integers(0, 2**32 - 1))
+def test_bfloat16_gram_matrix_of_any_size_and_layout(count, height, width, channels_last, seed):
+    """Sizes that the parts of the sum divide and sizes that they don't; against float64 of the same activations."""
+    activations = torch.randn(count, 5, height, width, generator=torch.Generator().manual_seed(seed)).bfloat16()
+    if channels_last:
+        activations = activations.contiguous(memory_format=torch.channels_last)
+    flat = activations.flatten(2).double()
+    expected = flat @ flat.mT / (height * width)
+    torch.testing.assert_close(gram_matrix(activations).double(), expected, atol=0.01 * expected.abs().max().item(), rtol=0.01)
+
+
 def test_no_layers_of_a_kind_are_not_computed(pictures):
     class Counting(Fixed):
         asked = []

@@ -72,8 +72,10 @@ def train(
 
     Example: allaprima train examples/styles/starry_night.jpg -o starry.onnx
     """
-    # A thread that waits for another sleeps: spinning makes training several times slower beside any other program.
+    # A thread that waits for the next piece of work sleeps, or training is several times slower beside any other program;
+    # but not at once, or it is half as long again beside none. GNU's OpenMP can wait so: some microseconds (docs/networks.md).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
         from allaprima.train import settings as s
         from allaprima.train.trainer import saved_settings, train_style
