@@ -75,6 +75,9 @@ class ManyStyles(Trainer):
     def _settled(self):
         return False  # the running averages are those of all styles
 
+    def _crops(self, count, seed, part=1.0):
+        return super()._crops(count, seed, self.settings.early_size)  # larger ones in the end made a start no better
+
     def _cost(self, photos, content_targets):
         stylized = functional_call(self.network, self.style.parameters, (photos,))
         return self.style.loss(stylized, content_targets, self.style.targets)
@@ -127,6 +130,8 @@ if __name__ == "__main__":
     parser.add_argument("paintings", type=Path, nargs="+")
     parser.add_argument("--photos", help="folder of photos (default: the bundled ones)")
     parser.add_argument("--architecture", default="live")
+    parser.add_argument("--steps", type=int, default=SETTINGS["steps"])
     parser.add_argument("-o", "--output", type=Path, required=True)
     given = parser.parse_args()
-    pretrain(given.paintings, given.output, Settings(architecture=given.architecture, photos=given.photos, **SETTINGS))
+    chosen = SETTINGS | {"architecture": given.architecture, "photos": given.photos, "steps": given.steps}
+    pretrain(given.paintings, given.output, Settings(**chosen))
