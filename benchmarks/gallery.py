@@ -27,9 +27,9 @@ from allaprima.train.settings import Settings
 # name: (who and what, the part of the picture file that is the painting: left, top, right, bottom)
 PAINTINGS = {
     "starry_night": ("Vincent van Gogh, The Starry Night, 1889", (0, 0, 1, 1)),
-    "wave": ("Katsushika Hokusai, The Great Wave off Kanagawa, c. 1831", (0, 0, 1, 1)),
+    "wave": ("Katsushika Hokusai, The Great Wave off Kanagawa, c. 1831", (0.008, 0.012, 0.992, 0.985)),
     "the_scream": ("Edvard Munch, The Scream, 1893", (0, 0, 0.93, 1)),
-    "udnie": ("Francis Picabia, Udnie, 1913", (0, 0, 1, 1)),
+    "udnie": ("Francis Picabia, Udnie, 1913", (0.02, 0.02, 0.97, 0.99)),
     "shipwreck": ("J. M. W. Turner, The Shipwreck of the Minotaur, c. 1810", (0, 0, 1, 1)),
     "contrast_of_forms": ("Fernand Léger, Contrast of Forms, 1913", (0, 0, 1, 1)),
 }

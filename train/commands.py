@@ -12,7 +12,7 @@ MODEL, OBJECTIVE, DATA = "The network", "The objective", "The photos"
 
 
 def train(
-    style: Annotated[Path, typer.Argument(help="The painting: any picture file.")],
+    style: Annotated[Path, typer.Argument(help="The painting: any picture file, without frame or margin.")],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The model file to write. Default: the painting's name.")
     ] = None,

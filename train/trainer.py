@@ -38,7 +38,7 @@ REUSE, WAITING = 4, 64  # how often a photo's crop comes back, and about how man
 SETTLE = 0.1, 0.7  # parts of the steps: none before, all after are made with the fixed numbers of the normalizations
 STEER = 0.1, 0.8  # parts of the steps between which beta is steered
 EARLY = 0.7  # part of the steps that is made with smaller crops
-STEERED = 8  # beta is steered within this factor of the one in the settings
+STEERED = 3  # beta is steered within this factor of the one in the settings
 PAINTED = 1 / 6  # style cost from which on less of the photo is given up
 OPTIMIZERS = {"soap": Soap, "adam": partial(torch.optim.Adam, betas=(0.9, 0.99))}
 BALANCE_SEED = 2**62  # the crops that the objective is balanced on: none that a step draws
@@ -111,7 +111,7 @@ class Trainer:
         if s.stylization and content and style and STEER[0] <= self.done / s.steps < STEER[1]:
             wanted = s.stylization * min(1.0, style / PAINTED)
             missing = max(-1.0, min(1.0, math.log(wanted / content)))
-            beta = self.objective.beta * math.exp(missing * min(0.02, 15 / s.steps))
+            beta = self.objective.beta * math.exp(missing * min(0.02, 30 / s.steps))
             self.objective.beta = max(s.beta / STEERED, min(STEERED * s.beta, beta))
 
     def _cost(self, photos, content_targets) -> Costs:
