@@ -90,9 +90,39 @@ def test_beta_is_steered_to_the_stylization_and_a_beta_that_is_given_stays():
     assert change(Settings(), {"beta": None}).stylization == Settings().stylization > 0
 
 
+def test_flicker_is_the_part_of_the_noise_that_a_picture_shows():
+    """A network that makes its photo three times as bright shows nine times the noise's energy; without noise, nothing."""
+    trainer = training.Trainer(STYLE, SMALL, "cpu")
+    trainer.network = lambda photos: 3 * photos
+    photos, targets = trainer._batch()
+    noise = trainer._noise(photos)
+    assert noise.shape == photos.shape and 1.95 < 255 * noise.std() < 2.05 and abs(255 * noise.mean()) < 0.05
+    costs, flicker = trainer._cost(photos, targets, noise)
+    assert flicker.item() == pytest.approx(9 * noise.double().square().mean().item() / (2 / 255) ** 2, rel=1e-3)
+    alone, none = trainer._cost(photos, targets, None)
+    assert none == 0 and torch.allclose(alone.J, costs.J)
+
+    assert torch.equal(noise, trainer._noise(photos))
+    trainer.history.append((1.0, 1.0, 1.0))
+    assert not torch.equal(noise, trainer._noise(photos))
+
+
+def test_stability_makes_pictures_that_show_less_noise():
+    flickers = []
+    for stability in (0.0, 1.0):
+        trainer = training.Trainer(STYLE, change(SMALL, {"steps": 30, "stability": stability}), "cpu")
+        for _ in range(30):
+            trainer.step()
+        random = torch.Generator().manual_seed(0)
+        photo = trainer.photos.held_out[0].float()
+        noisy = photo + 2 * torch.randn(photo.shape, generator=random)
+        flickers.append((trainer.stylize(photo) - trainer.stylize(noisy)).square().mean().item())
+    assert flickers[1] < 0.7 * flickers[0]
+
+
 def test_johnson_is_trained_as_it_was_published_unless_told_otherwise():
     johnson = change(Settings(), {"architecture": "johnson"})
-    assert (johnson.optimizer, johnson.learning_rate) == ("adam", 1e-3)
+    assert (johnson.optimizer, johnson.learning_rate, johnson.stability) == ("adam", 1e-3, 0)
     assert change(Settings(), {"architecture": "johnson", "learning_rate": 0.01}).learning_rate == 0.01
     assert change(Settings(), {"architecture": "best"}).optimizer == "soap"
 

@@ -57,6 +57,9 @@ def train(
     stylization: Annotated[
         float, typer.Option(help="How far to go from the photo: 0.4 a little, 0.8 far.", rich_help_panel=OBJECTIVE)
     ] = None,
+    stability: Annotated[
+        float, typer.Option(help="Weight of what camera noise changes in the picture.", rich_help_panel=OBJECTIVE)
+    ] = None,
     tv: Annotated[float, typer.Option(help="Weight of the total variation.", rich_help_panel=OBJECTIVE)] = None,
     content_layers: Annotated[str, typer.Option(help="As relu3_3=1.", rich_help_panel=OBJECTIVE)] = None,
     style_layers: Annotated[str, typer.Option(help="As relu1_2=1,relu2_2=0.5.", rich_help_panel=OBJECTIVE)] = None,
@@ -101,6 +104,7 @@ def train(
         "alpha": alpha,
         "beta": beta,
         "stylization": stylization,
+        "stability": stability,
         "tv": tv,
         "content_layers": s.parse_layers(content_layers),
         "style_layers": s.parse_layers(style_layers),

@@ -24,7 +24,7 @@ from allaprima.train.settings import Settings
 from allaprima.train.trainer import BALANCE_SEED, OPTIMIZERS, Trainer, objective_of
 
 # At a rate like that of one style, J explodes in the first steps.
-SETTINGS = {"start": "scratch", "steps": 9000, "learning_rate": 2e-3, "warmup": 200, "stylization": 0.0}
+SETTINGS = {"start": "scratch", "steps": 9000, "learning_rate": 2e-3, "warmup": 200, "stylization": 0.0, "stability": 0.0}
 WRITE_EVERY = 500
 
 
@@ -78,9 +78,9 @@ class ManyStyles(Trainer):
     def _crops(self, count, seed, part=1.0):
         return super()._crops(count, seed, self.settings.early_size)  # larger ones in the end made a start no better
 
-    def _cost(self, photos, content_targets):
+    def _cost(self, photos, content_targets, noise):
         stylized = functional_call(self.network, self.style.parameters, (photos,))
-        return self.style.loss(stylized, content_targets, self.style.targets)
+        return self.style.loss(stylized, content_targets, self.style.targets), 0.0
 
     def write(self, output):
         """The start: the common parameters and the mean of the styles' own; safetensors, half precision."""
