@@ -200,7 +200,7 @@ def test_a_bundled_style_paints_without_a_grid_or_a_border(path):
     assert max(artifacts.grid(painted).values()) < 3
     level, deviation = artifacts.border(painted)
     assert abs(level) < 12 and 0.6 < deviation < 1.6
-    assert artifacts.dots(painted) < 50 and artifacts.boil(stylizer, photo) < 4
+    assert artifacts.dots(painted) < 50 and artifacts.boil(stylizer, photo) < 2
 
 
 def test_the_bundled_styles_are_small_and_can_be_shown():

@@ -111,7 +111,7 @@ class Trainer:
         of one objective."""
         s = self.settings
         if s.stylization and content and style and STEER[0] <= self.done / s.steps < STEER[1]:
-            wanted = s.stylization * min(1.0, style / PAINTED)
+            wanted = s.stylization * min(1.0, style / PAINTED) ** 2
             missing = max(-1.0, min(1.0, math.log(wanted / content)))
             beta = self.objective.beta * math.exp(missing * min(0.02, 30 / s.steps))
             self.objective.beta = max(s.beta / STEERED, min(STEERED * s.beta, beta))
