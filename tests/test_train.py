@@ -97,9 +97,10 @@ def test_flicker_is_the_part_of_the_noise_that_a_picture_shows():
     photos, targets = trainer._batch()
     noise = trainer._noise(photos)
     assert noise.shape == photos.shape and 1.95 < 255 * noise.std() < 2.05 and abs(255 * noise.mean()) < 0.05
-    costs, flicker = trainer._cost(photos, targets, noise)
+    costs, flicker, grid = trainer._cost(photos, targets, noise)
     assert flicker.item() == pytest.approx(9 * noise.double().square().mean().item() / (2 / 255) ** 2, rel=1e-3)
-    alone, none = trainer._cost(photos, targets, None)
+    assert grid.item() == pytest.approx(training.grid_energy(2 * photos).item(), rel=1e-3)
+    alone, none, _ = trainer._cost(photos, targets, None)
     assert none == 0 and torch.allclose(alone.J, costs.J)
 
     assert torch.equal(noise, trainer._noise(photos))
@@ -107,10 +108,24 @@ def test_flicker_is_the_part_of_the_noise_that_a_picture_shows():
     assert not torch.equal(noise, trainer._noise(photos))
 
 
+@given(period=st.sampled_from((2, 4, 8)), height=st.integers(16, 40), width=st.integers(16, 40), seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=30, deadline=None)
+def test_grid_energy_is_that_of_what_repeats(period, height, width, seed):
+    """A pattern of random numbers all over: its variance in each colour; a flat picture of any colour has none."""
+    random = np.random.default_rng(seed)
+    pattern = random.uniform(0, 1, (3, period, period))
+    rows, columns = np.arange(height) % period, np.arange(width) % period
+    pictures = torch.from_numpy(pattern[:, rows][:, :, columns])[None]
+    assert training.grid_energy(pictures).item() == pytest.approx(255**2 * pattern.var((1, 2)).mean(), rel=1e-9)
+    assert training.grid_energy(torch.full((2, 3, height, width), 0.3, dtype=torch.float64)) < 1e-20
+    other = torch.from_numpy(random.uniform(0, 1, (1, 3, 8, 8))).repeat(1, 1, 40, 40)  # one of another place, upside down
+    assert training.grid_energy(torch.cat([other, 1 - other], 3)) < 1e-20
+
+
 def test_stability_makes_pictures_that_show_less_noise():
     flickers = []
     for stability in (0.0, 1.0):
-        trainer = training.Trainer(STYLE, change(SMALL, {"steps": 30, "stability": stability}), "cpu")
+        trainer = training.Trainer(STYLE, change(SMALL, {"steps": 30, "stability": stability, "evenness": 0.0}), "cpu")
         for _ in range(30):
             trainer.step()
         random = torch.Generator().manual_seed(0)
@@ -122,7 +137,7 @@ def test_stability_makes_pictures_that_show_less_noise():
 
 def test_johnson_is_trained_as_it_was_published_unless_told_otherwise():
     johnson = change(Settings(), {"architecture": "johnson"})
-    assert (johnson.optimizer, johnson.learning_rate, johnson.stability) == ("adam", 1e-3, 0)
+    assert (johnson.optimizer, johnson.learning_rate, johnson.stability, johnson.evenness) == ("adam", 1e-3, 0, 0)
     assert change(Settings(), {"architecture": "johnson", "learning_rate": 0.01}).learning_rate == 0.01
     assert change(Settings(), {"architecture": "best"}).optimizer == "soap"
 

@@ -60,6 +60,9 @@ def train(
     stability: Annotated[
         float, typer.Option(help="Weight of what camera noise changes in the picture.", rich_help_panel=OBJECTIVE)
     ] = None,
+    evenness: Annotated[
+        float, typer.Option(help="Weight of a grid in the picture, as networks leave it.", rich_help_panel=OBJECTIVE)
+    ] = None,
     tv: Annotated[float, typer.Option(help="Weight of the total variation.", rich_help_panel=OBJECTIVE)] = None,
     content_layers: Annotated[str, typer.Option(help="As relu3_3=1.", rich_help_panel=OBJECTIVE)] = None,
     style_layers: Annotated[str, typer.Option(help="As relu1_2=1,relu2_2=0.5.", rich_help_panel=OBJECTIVE)] = None,
@@ -105,6 +108,7 @@ def train(
         "beta": beta,
         "stylization": stylization,
         "stability": stability,
+        "evenness": evenness,
         "tv": tv,
         "content_layers": s.parse_layers(content_layers),
         "style_layers": s.parse_layers(style_layers),

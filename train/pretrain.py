@@ -24,7 +24,7 @@ from allaprima.train.settings import Settings
 from allaprima.train.trainer import BALANCE_SEED, OPTIMIZERS, Trainer, objective_of
 
 # At a rate like that of one style, J explodes in the first steps.
-SETTINGS = {"start": "scratch", "steps": 9000, "learning_rate": 2e-3, "warmup": 200, "stylization": 0.0, "stability": 0.0}
+SETTINGS = {"start": "scratch", "steps": 9000, "learning_rate": 2e-3, "warmup": 200, "stylization": 0.0, "stability": 0.0, "evenness": 0.0}
 WRITE_EVERY = 500
 
 
@@ -80,7 +80,7 @@ class ManyStyles(Trainer):
 
     def _cost(self, photos, content_targets, noise):
         stylized = functional_call(self.network, self.style.parameters, (photos,))
-        return self.style.loss(stylized, content_targets, self.style.targets), 0.0
+        return self.style.loss(stylized, content_targets, self.style.targets), 0.0, 0.0
 
     def write(self, output):
         """The start: the common parameters and the mean of the styles' own; safetensors, half precision."""

@@ -17,7 +17,7 @@ class Settings:
     `balance`). stylization: the content cost (1: as far from the photo as another photo) to which beta is steered while
     training goes on, because one beta is a tint for one painting and the loss of every face for another; less where
     the style is there before. 0 leaves beta as it is, and so does a beta that is given. stability: weight of the part of
-    a camera's noise that the picture shows, which flickers in a video (`Trainer._cost`).
+    a camera's noise that the picture shows, which flickers in a video; evenness: weight of the grid that the network leaves in it (both: `Trainer._cost`).
     photos: folder, video, or None for the bundled photos. start: `pretrained`, for the weights that come with the package,
     where the network has any, or `scratch`, for random ones.
     optimizer: `soap` (train/soap.py), or `adam`, as Johnson et al., who used a learning rate of 1e-3.
@@ -38,6 +38,7 @@ class Settings:
     beta: float = 2.5
     stylization: float = 0.6
     stability: float = 0.1
+    evenness: float = 0.01
     tv: float = 0.0
     content_layers: dict = field(default_factory=lambda: {"relu3_3": 1.0})
     style_layers: dict = field(default_factory=lambda: {"relu1_2": 1.0, "relu2_2": 1.0, "relu3_3": 1.0, "relu4_3": 1.0})
@@ -56,7 +57,7 @@ class Settings:
         for name in ("steps", "batch", "size", "style_size", "learning_rate", "held_out"):
             if not getattr(self, name) > 0:
                 raise AllaprimaError(f"{name} is {getattr(self, name)}: give a number above 0.")
-        for name in ("alpha", "beta", "stylization", "stability", "tv", "warmup"):
+        for name in ("alpha", "beta", "stylization", "stability", "evenness", "tv", "warmup"):
             if not getattr(self, name) >= 0:
                 raise AllaprimaError(f"{name} is {getattr(self, name)}: give 0 or more.")
         if self.start not in ("pretrained", "scratch"):
@@ -79,7 +80,7 @@ PRESETS = {
 
 
 # What a network was published with, and is trained with unless told otherwise: johnson diverges with our optimizer.
-AS_PUBLISHED = {"johnson": {"optimizer": "adam", "learning_rate": 1e-3, "stability": 0.0}}
+AS_PUBLISHED = {"johnson": {"optimizer": "adam", "learning_rate": 1e-3, "stability": 0.0, "evenness": 0.0}}
 
 
 def preset_for(device_type: str) -> str:

@@ -42,6 +42,7 @@ STEERED = 3  # beta is steered within this factor of the one in the settings
 PAINTED = 1 / 6  # style cost from which on less of the photo is given up
 OPTIMIZERS = {"soap": Soap, "adam": partial(torch.optim.Adam, betas=(0.9, 0.99))}
 NOISE = 2 / 255  # standard deviation of the noise on photos that a picture should not show: that of a camera by day
+GRID = 8  # the networks halve a picture three times, so this is the longest period that their own pattern can have
 BALANCE_SEED = 2**62  # the crops that the objective is balanced on: none that a step draws
 
 
@@ -86,9 +87,9 @@ class Trainer:
         if self._settled():
             self.network.settle()
         photos, content_targets = self._batch()
-        costs, flicker = self.cost(photos, content_targets, self._noise(photos))
+        costs, flicker, grid = self.cost(photos, content_targets, self._noise(photos))
         self.optimizer.zero_grad(set_to_none=True)
-        (costs.J.mean() + self.settings.stability * flicker).backward()
+        (costs.J.mean() + self.settings.stability * flicker + self.settings.evenness * grid).backward()
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1e6)
         values = tuple(value.mean().item() for value in (costs.J, costs.content, costs.style))
         if not math.isfinite(values[0] + norm.item()) or self._exploded(values[0]):
@@ -116,18 +117,18 @@ class Trainer:
             beta = self.objective.beta * math.exp(missing * min(0.02, 30 / s.steps))
             self.objective.beta = max(s.beta / STEERED, min(STEERED * s.beta, beta))
 
-    def _cost(self, photos, content_targets, noise) -> tuple[Costs, torch.Tensor]:
-        """The Costs of the pictures of `photos`, and how much of `noise`, where there is any, they show: the mean square of
-        the change that it makes in them over its own, 1 for the photos themselves. Zheng et al., *Improving the Robustness
-        of Deep Neural Networks via Stability Training*, CVPR 2016; the loss network, most of a step's work, need not see it.
-        """
+    def _cost(self, photos, content_targets, noise) -> tuple[Costs, torch.Tensor, torch.Tensor]:
+        """The Costs of the pictures of `photos`; how much of `noise`, where there is any, they show: the mean square of the
+        change that it makes in them over its own, 1 for the photos themselves; and the grid that the network adds to them.
+        Zheng et al., *Improving the Robustness of Deep Neural Networks via Stability Training*, CVPR 2016; the loss
+        network, most of a step's work, need not see the noise."""
         inputs = photos if noise is None else torch.cat([photos, photos + noise])
         # on a CPU the network is a tenth of the work and gains nothing from bfloat16
         with torch.autocast(self.device.type, self.loss.network.dtype, enabled=self.device.type == "cuda"):
             pictures = self.network(inputs)
         stylized, *noisy = pictures.float().split(len(photos))
         flicker = sum((picture - stylized).square().mean() / NOISE**2 for picture in noisy)
-        return self.loss(stylized, content_targets, self.style_targets), flicker
+        return self.loss(stylized, content_targets, self.style_targets), flicker, grid_energy(stylized - photos)
 
     def _noise(self, photos) -> torch.Tensor | None:
         """Noise for the photos of this step, where the settings want stability: a function of the seed and the step."""
@@ -221,6 +222,18 @@ class Trainer:
                 raise AllaprimaError(
                     f"{path} can't be written ({error}). Free some space or choose another folder."
                 ) from error
+
+
+def grid_energy(pictures: torch.Tensor) -> torch.Tensor:
+    """Mean square, in grey levels, of what repeats every 8 px (or 4, or 2) all over pictures [N, 3, H, W] of 0..1.
+
+    Even resizes leave no checkerboard in what they make larger, but the convolution and ReLU after them can: a slanting
+    filter answers differently from pixel to pixel. The loss network hardly sees a pattern so faint; a flat sky shows it.
+    """
+    rows, columns = (side // GRID for side in pictures.shape[2:])
+    tiles = pictures[..., : GRID * rows, : GRID * columns].unflatten(3, (columns, GRID)).unflatten(2, (rows, GRID))
+    mean = 255 * tiles.mean((2, 4))
+    return (mean - mean.mean((2, 3), keepdim=True)).square().mean()
 
 
 def objective_of(settings: Settings) -> Objective:
