@@ -231,9 +231,9 @@ def grid_energy(pictures: torch.Tensor) -> torch.Tensor:
     filter answers differently from pixel to pixel. The loss network hardly sees a pattern so faint; a flat sky shows it.
     """
     rows, columns = (side // GRID for side in pictures.shape[2:])
-    tiles = pictures[..., : GRID * rows, : GRID * columns].unflatten(3, (columns, GRID)).unflatten(2, (rows, GRID))
-    mean = 255 * tiles.mean((2, 4))
-    return (mean - mean.mean((2, 3), keepdim=True)).square().mean()
+    pixels = pictures.permute(0, 2, 3, 1)[:, : GRID * rows, : GRID * columns]  # so that the gradient is channels_last too
+    mean = 255 * pixels.unflatten(2, (columns, GRID)).unflatten(1, (rows, GRID)).mean((1, 3))
+    return (mean - mean.mean((1, 2), keepdim=True)).square().mean()
 
 
 def objective_of(settings: Settings) -> Objective:
