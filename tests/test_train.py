@@ -442,7 +442,7 @@ def test_config_file_and_options_change_a_preset(tmp_path):
     "text, words",
     [
         ("step = 3", "no setting 'step'"),
-        ("steps = 'many'", "like 2400"),
+        ("steps = 'many'", "like 2200"),
         ("steps = ", "TOML"),
         ("steps = 0", "above 0"),
         ("[style_layers]\nrelu9_9 = 1", None),

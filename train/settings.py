@@ -26,7 +26,7 @@ class Settings:
 
     architecture: str = "live"
     start: str = "pretrained"
-    steps: int = 2400
+    steps: int = 2200
     batch: int = 1
     size: int = 256
     early_size: float = 0.75
