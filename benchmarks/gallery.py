@@ -34,7 +34,6 @@ PAINTINGS = {
     "contrast_of_forms": ("Fernand Léger, Contrast of Forms, 1913", (0, 0, 1, 1)),
     "mondrian": ("Piet Mondrian, a composition, c. 1913", (0.01, 0.01, 0.99, 0.99)),
     "delaunay_portrait": ("Robert Delaunay, a portrait, 1906", (0.01, 0.01, 0.99, 0.99)),
-    "peasant_dress": ("an unknown hand, a woman in peasant dress, red chalk", (0.08, 0.06, 0.91, 0.95)),
 }
 EXAMPLES = Path(__file__).parent.parent / "examples" / "styles"  # paintings that come with the project
 SHOWN = "chelsea.jpg"  # the bundled photo whose picture is the thumbnail, where the painting is not ours to include

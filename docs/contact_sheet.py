@@ -1,7 +1,7 @@
 """The pictures in the README: bundled photos beside what styles make of them, a row for each style.
 
-    uv run python docs/contact_sheet.py starry_night wave the_scream shipwreck udnie contrast_of_forms --height 280 \
-        --photos astronaut.jpg china.jpg picos.jpg rocket.jpg -o docs/gallery.jpg
+    uv run python docs/contact_sheet.py starry_night wave the_scream shipwreck udnie contrast_of_forms \
+        delaunay_portrait mondrian --height 240 --photos astronaut.jpg china.jpg picos.jpg rocket.jpg -o docs/gallery.jpg
     uv run python docs/contact_sheet.py starry.onnx -o docs/starry.jpg
 """
 
