@@ -24,7 +24,8 @@ from allaprima.train.settings import Settings
 from allaprima.train.trainer import BALANCE_SEED, OPTIMIZERS, Trainer, objective_of
 
 # At a rate like that of one style, J explodes in the first steps.
-SETTINGS = {"start": "scratch", "steps": 9000, "learning_rate": 2e-3, "warmup": 200, "stylization": 0.0, "stability": 0.0, "evenness": 0.0}
+SETTINGS = {"start": "scratch", "steps": 9000, "learning_rate": 2e-3, "warmup": 200}
+SETTINGS |= {"stylization": 0.0, "stability": 0.0, "evenness": 0.0}
 WRITE_EVERY = 500
 
 

@@ -17,7 +17,8 @@ class Settings:
     `balance`). stylization: the content cost (1: as far from the photo as another photo) to which beta is steered while
     training goes on, because one beta is a tint for one painting and the loss of every face for another; less where
     the style is there before. 0 leaves beta as it is, and so does a beta that is given. stability: weight of the part of
-    a camera's noise that the picture shows, which flickers in a video; evenness: weight of the grid that the network leaves in it (both: `Trainer._cost`).
+    a camera's noise that the picture shows, which flickers in a video. evenness: weight of the grid that the network leaves
+    in it (both: `Trainer._cost`).
     photos: folder, video, or None for the bundled photos. start: `pretrained`, for the weights that come with the package,
     where the network has any, or `scratch`, for random ones.
     optimizer: `soap` (train/soap.py), or `adam`, as Johnson et al., who used a learning rate of 1e-3.
