@@ -15,12 +15,13 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from allaprima.baseline.optimizer import (
-    Descent, Step, check_picture_output, default_network, descend, read_photo, write_picture)
-from allaprima.errors import AllaprimaError
+from allaprima.baseline.optimizer import Descent, Step, default_network, descend
+from allaprima.core.errors import AllaprimaError
+from allaprima.core.progress import console, progress_bar
+from allaprima.media.pictures import check_picture_output, read_photo, write_rgb
 from allaprima.models.perceptual import Objective, PerceptualLoss, balance
-from allaprima.progress import console, progress_bar
-from allaprima.train.photos import Photos, read_style, to_image, to_tensor
+from allaprima.models.tensors import read_style, to_image, to_tensor
+from allaprima.train.photos import Photos
 
 COSTS = ("J", "content", "content_as_written", "style", "tv")
 
@@ -64,15 +65,21 @@ class Comparison:
 
 
 def compare_photos(
-    stylize: Callable[[np.ndarray], np.ndarray], photos: list[np.ndarray], loss: PerceptualLoss, style_targets: dict,
-    iterations=200, progress: Callable[[int, Step], None] | None = None,
+    stylize: Callable[[np.ndarray], np.ndarray],
+    photos: list[np.ndarray],
+    loss: PerceptualLoss,
+    style_targets: dict,
+    iterations=200,
+    progress: Callable[[int, Step], None] | None = None,
 ) -> list[Comparison]:
     """Measure `stylize`, uint8 [H, W, 3] to the same, against L-BFGS (strong Wolfe, history 20) on each of `photos`.
 
     loss, style_targets: J as the network was trained on it. progress: called with the photo's number and each Step.
     """
-    return [_compare_photo(stylize, photo, loss, style_targets, iterations, progress and partial(progress, number))
-            for number, photo in enumerate(photos)]
+    return [
+        _compare_photo(stylize, photo, loss, style_targets, iterations, progress and partial(progress, number))
+        for number, photo in enumerate(photos)
+    ]
 
 
 def _compare_photo(stylize, photo, loss, style_targets, iterations, progress):
@@ -87,16 +94,27 @@ def _compare_photo(stylize, photo, loss, style_targets, iterations, progress):
     next(descend(loss, start, content_targets, style_targets, Descent()))  # warm-up, as the network has in `_time`
     for step, pixels in descend(loss, start, content_targets, style_targets, Descent(iterations=iterations)):
         trace.append(step)
-        if equivalent is None and step.J <= network_costs["J"]:
+        if equivalent is None and network_costs["J"] >= step.J:
             equivalent = step, to_image(pixels)
         if progress:
             progress(step)
     last = trace[-1]
     at, picture = equivalent or (last, to_image(pixels))
     return Comparison(
-        photo, painted, picture, to_image(pixels), network_costs, {name: getattr(last, name) for name in COSTS},
-        network_seconds, last.seconds, at.seconds, at.iteration if equivalent else None,
-        at.evaluations if equivalent else None, iterations, trace)
+        photo,
+        painted,
+        picture,
+        to_image(pixels),
+        network_costs,
+        {name: getattr(last, name) for name in COSTS},
+        network_seconds,
+        last.seconds,
+        at.seconds,
+        at.iteration if equivalent else None,
+        at.evaluations if equivalent else None,
+        iterations,
+        trace,
+    )
 
 
 def _time(stylize, photo, runs=3):
@@ -128,16 +146,21 @@ def compare(model, photos, style=None, *, size=384, iterations=200, output=None,
     images = [read_photo(photo, size) for photo in photos]
     loss, style_targets = training_loss(stylizer.metadata, style, loss_weights)
     names = [Path(photo).name for photo in photos]
-    console.print(f"Comparing {model} with {iterations} iterations of L-BFGS on {len(images)} photos"
-                  + (f", writing {output}." if output else "."), highlight=False)
+    console.print(
+        f"Comparing {model} with {iterations} iterations of L-BFGS on {len(images)} photos"
+        + (f", writing {output}." if output else "."),
+        highlight=False,
+    )
     rows = []
     with progress_bar() as bar:
         task = bar.add_task("compare", total=iterations * len(images), unit="it", note="")
         try:
             for number, image in enumerate(images):
+
                 def progress(_, step, number=number):
-                    bar.update(task, completed=number * iterations + step.iteration,
-                               note=f"{names[number]}  J {step.J:.4g}")
+                    bar.update(
+                        task, completed=number * iterations + step.iteration, note=f"{names[number]}  J {step.J:.4g}"
+                    )
 
                 rows += compare_photos(stylizer, [image], loss, style_targets, iterations, progress)
         except KeyboardInterrupt:
@@ -146,7 +169,7 @@ def compare(model, photos, style=None, *, size=384, iterations=200, output=None,
             console.print(f"Stopped after {len(rows)} of {len(images)} photos.")
     print_table(names, rows)
     if output:
-        write_picture(contact_sheet(names, rows), output)
+        write_rgb(output, contact_sheet(names, rows))
     return rows
 
 
@@ -207,8 +230,10 @@ def _worth(row):
         return f"{row.equivalent_text} iterations, over {row.times_faster:.0f} times as fast"
     if row.equivalent_iteration == 0:
         return "0 iterations: the photo itself has as low a J"
-    return (f"{row.equivalent_iteration} iterations ({row.equivalent_evaluations} evaluations of J), "
-            f"{row.times_faster:.0f} times as fast")
+    return (
+        f"{row.equivalent_iteration} iterations ({row.equivalent_evaluations} evaluations of J), "
+        f"{row.times_faster:.0f} times as fast"
+    )
 
 
 def contact_sheet(names, rows: list[Comparison]) -> np.ndarray:
@@ -227,8 +252,11 @@ def contact_sheet(names, rows: list[Comparison]) -> np.ndarray:
             (row.photo, name, ""),
             (row.network, "network", f"J {row.network_costs['J']:.4g}   {row.network_seconds:.2g} s"),
             (row.at_equivalent, equivalent, f"J {J:.4g}   {row.equivalent_seconds:.3g} s"),
-            (row.finished, f"optimizer, iteration {row.trace[-1].iteration}",
-             f"J {row.finished_costs['J']:.4g}   {row.optimizer_seconds:.3g} s"),
+            (
+                row.finished,
+                f"optimizer, iteration {row.trace[-1].iteration}",
+                f"J {row.finished_costs['J']:.4g}   {row.optimizer_seconds:.3g} s",
+            ),
         ]
         for column, (picture, *captions) in enumerate(cells):
             left = gap + column * (side + gap)

@@ -21,16 +21,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch.nn import functional as F
 
-from allaprima.errors import AllaprimaError
-from allaprima.files import atomic, check_output, write_atomically
+from allaprima.core.errors import AllaprimaError
+from allaprima.core.files import check_output, write_atomically
+from allaprima.core.progress import console, progress_bar
+from allaprima.media.pictures import check_picture_output, read_photo, read_rgb, write_rgb
 from allaprima.models.devices import default_device, fast_dtype
 from allaprima.models.loss_network import LossNetwork
 from allaprima.models.perceptual import Objective, PerceptualLoss, balance
-from allaprima.progress import console, progress_bar
-from allaprima.train.photos import Photos, read_rgb, to_image, to_tensor
+from allaprima.models.tensors import to_image, to_tensor
+from allaprima.train.photos import Photos
 
 LINE_SEARCH = 25  # evaluations of J that one L-BFGS iteration may take at most
 OUTSIDE = 10.0  # weight of the mean squared distance of values to 0..1, in units of J at the start
@@ -86,9 +87,20 @@ class Descent:
 
 
 def optimize(
-    content: np.ndarray, styles, objective: Objective | None = None, *, network: LossNetwork | None = None,
-    descent: Descent | None = None, balanced=True, style_weights=None, style_size: int | None = None, init="content",
-    scales=1, original_colours=False, seed=0, each: Callable[[Step, torch.Tensor], None] | None = None,
+    content: np.ndarray,
+    styles,
+    objective: Objective | None = None,
+    *,
+    network: LossNetwork | None = None,
+    descent: Descent | None = None,
+    balanced=True,
+    style_weights=None,
+    style_size: int | None = None,
+    init="content",
+    scales=1,
+    original_colours=False,
+    seed=0,
+    each: Callable[[Step, torch.Tensor], None] | None = None,
 ) -> Result:
     """Paint `content` in the style of `styles` by descending J on its pixels.
 
@@ -170,8 +182,15 @@ def descend(loss: PerceptualLoss, start, content_targets, style_targets, descent
 
 def _lbfgs(x, descent):
     """One iteration a step, so that each can be seen. Tolerances of 0: it is J that says when to stop."""
-    return torch.optim.LBFGS([x], max_iter=1, max_eval=LINE_SEARCH, history_size=descent.history, tolerance_grad=0,
-                             tolerance_change=0, line_search_fn="strong_wolfe")
+    return torch.optim.LBFGS(
+        [x],
+        max_iter=1,
+        max_eval=LINE_SEARCH,
+        history_size=descent.history,
+        tolerance_grad=0,
+        tolerance_change=0,
+        line_search_fn="strong_wolfe",
+    )
 
 
 def _adam(x, descent):
@@ -231,10 +250,20 @@ def _coarse_to_fine(loss, target, paintings, shares, descent, init, scales, seed
         start = _start(init, at, styles[0], seed) if pixels is None else _resize(pixels, size)
         targets = loss.content_targets(_rgb(at)), _blend([loss.style_targets(_rgb(style)) for style in styles], shares)
         for step, pixels in descend(loss, start, *targets, descent):
-            yield replace(step, iteration=iterations + step.iteration, evaluations=evaluations + step.evaluations,
-                          seconds=seconds + step.seconds), pixels
+            yield (
+                replace(
+                    step,
+                    iteration=iterations + step.iteration,
+                    evaluations=evaluations + step.evaluations,
+                    seconds=seconds + step.seconds,
+                ),
+                pixels,
+            )
         iterations, evaluations, seconds = (
-            iterations + step.iteration, evaluations + step.evaluations, seconds + step.seconds)
+            iterations + step.iteration,
+            evaluations + step.evaluations,
+            seconds + step.seconds,
+        )
 
 
 def _start(init, target, style, seed):
@@ -268,15 +297,17 @@ def _without_idle_layers(objective):
     """A weight of 0 means that layers of that kind are not computed."""
     if not (objective.alpha or objective.beta or objective.tv):
         raise AllaprimaError("alpha, beta and tv are all 0, and there is nothing to minimise: give one a weight.")
-    return replace(objective, content=objective.content if objective.alpha else {},
-                   style=objective.style if objective.beta else {})
+    return replace(
+        objective, content=objective.content if objective.alpha else {}, style=objective.style if objective.beta else {}
+    )
 
 
 def _shares(weights, count):
     weights = list(weights or [1.0] * count)
     if len(weights) != count or min(weights, default=0) < 0 or not sum(weights) > 0:
-        raise AllaprimaError(f"There are {count} styles and the style weights are {weights}: give one for each, "
-                             "0 or more, not all 0.")
+        raise AllaprimaError(
+            f"There are {count} styles and the style weights are {weights}: give one for each, 0 or more, not all 0."
+        )
     return [weight / sum(weights) for weight in weights]
 
 
@@ -313,28 +344,6 @@ def default_network(name="vgg16_oxford", pooling="max", weights=None) -> LossNet
     return LossNetwork(name, pooling, weights, fast_dtype(device)).to(device)
 
 
-def read_photo(file, size: int) -> np.ndarray:
-    """A picture file as uint8 [H, W, 3], scaled down to a long side of at most `size` pixels."""
-    image = read_rgb(file)
-    if max(image.size) > size:
-        image = ImageOps.contain(image, (size, size), Image.Resampling.LANCZOS)
-    return np.array(image)
-
-
-def write_picture(image: np.ndarray, path) -> None:
-    """Write uint8 [H, W, 3] to `path` in the format that its ending says, whole or not at all."""
-    with atomic(path) as part:
-        Image.fromarray(image).save(part, quality=95)
-
-
-def check_picture_output(path) -> Path:
-    """`files.check_output`, and the ending must be that of a picture format which can be written."""
-    path = Path(path)
-    if Image.registered_extensions().get(path.suffix.lower()) not in Image.SAVE:
-        raise AllaprimaError(f"{path} has no ending of a picture: write to a .png or .jpg file.")
-    return check_output(path)
-
-
 def write_trace(trace: list[Step], path) -> None:
     """Write the trace to `path`: one row for each step in a .csv file, one object for each in a .json file."""
     rows = [asdict(step) for step in trace]
@@ -365,20 +374,26 @@ def optimize_files(content, styles, output, size=512, trace=None, every=0, **opt
     folder = output.with_name(f"{output.stem}_steps")
     total = options.get("scales", 1) * options.get("descent", Descent()).iterations
     height, width = photo.shape[:2]
-    console.print(f"Writing {output} ({width}x{height}) after {total} iterations"
-                  + (f", and every {every} of them into {folder}" if every else "") + ". Ctrl-C keeps the best so far.",
-                  highlight=False)
+    console.print(
+        f"Writing {output} ({width}x{height}) after {total} iterations"
+        + (f", and every {every} of them into {folder}" if every else "")
+        + ". Ctrl-C keeps the best so far.",
+        highlight=False,
+    )
     with progress_bar() as bar:
         task = bar.add_task("baseline", total=total, unit="it", note="")
 
         def each(step, picture):
-            bar.update(task, completed=step.iteration,
-                       note=f"J {step.J:.4g}  content {step.content:.4g}  style {step.style:.4g}")
+            bar.update(
+                task,
+                completed=step.iteration,
+                note=f"J {step.J:.4g}  content {step.content:.4g}  style {step.style:.4g}",
+            )
             if every and step.iteration % every == 0:
-                write_picture(to_image(picture), folder / f"{step.iteration:05d}{output.suffix}")
+                write_rgb(folder / f"{step.iteration:05d}{output.suffix}", to_image(picture))
 
         result = optimize(photo, paintings, each=each, **options)
-    write_picture(result.image, output)
+    write_rgb(output, result.image)
     if trace:
         write_trace(result.trace, trace)
     console.print(f"Wrote {output}: {result.ended} at iteration {result.trace[-1].iteration}.", highlight=False)

@@ -19,13 +19,16 @@ sys.path.insert(0, str(ROOT / "tests"))
 import clips  # noqa: E402
 from memory import PEAK  # noqa: E402
 
-VIDEO = PEAK + """
+VIDEO = (
+    PEAK
+    + """
 import sys
 from allaprima import Stylizer
 from allaprima.infer.video import stylize_video
 stylize_video(sys.argv[1], sys.argv[2], Stylizer(sys.argv[3]))
 print(round(peak_megabytes()))
 """
+)
 
 
 def size_of(folder):
@@ -46,7 +49,9 @@ def seconds(command, runs=7):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
-    parser.add_argument("--frames", type=int, default=150, help="of the short clip; the long one has eight times as many")
+    parser.add_argument(
+        "--frames", type=int, default=150, help="of the short clip; the long one has eight times as many"
+    )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
@@ -54,7 +59,9 @@ def main():
         subprocess.run(["uv", "venv", "-q", folder / "env"], check=True)
         subprocess.run(["uv", "pip", "install", "-q", "--python", python, ROOT], check=True)
         run = [python, "-I", "-c"]  # -I: what is installed, not the checkout that this may be called from
-        site = Path(subprocess.check_output([*run, "import allaprima; print(allaprima.__path__[0])"], text=True).strip())
+        site = Path(
+            subprocess.check_output([*run, "import allaprima; print(allaprima.__path__[0])"], text=True).strip()
+        )
         torch = subprocess.run([*run, "import torch"], capture_output=True).returncode == 0
         print(f"installed: {size_of(site.parent):.0f} MB, of which allaprima {size_of(site):.0f} MB; torch: {torch}")
         nothing = seconds([*run, "pass"])

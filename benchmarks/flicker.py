@@ -16,7 +16,7 @@ import numpy as np
 from page import publish, table
 
 from allaprima.infer.stylizer import Stylizer
-from allaprima.infer.video import Clip
+from allaprima.media.clips import Clip
 
 MOVES, AROUND = 12, np.ones((41, 41), np.uint8)
 
@@ -45,8 +45,10 @@ def main():
         shown = [changes(*pair)[place].mean() for pair, place in zip(zip(painted, painted[1:]), still)]
         cells = f"{np.mean(shown):.2f}", f"{np.mean(shown) / np.mean(own):.1f}"
         rows.append([Path(model).stem, stylizer.metadata["architecture"], *cells])
-    note = (f"{len(frames)} frames of {options.clip.name}, {frames[0].shape[1]}x{frames[0].shape[0]}; nothing moves in "
-            f"{np.mean(still):.0%} of it, which changes by {np.mean(own):.2f} grey levels from frame to frame.")
+    note = (
+        f"{len(frames)} frames of {options.clip.name}, {frames[0].shape[1]}x{frames[0].shape[0]}; nothing moves in "
+        f"{np.mean(still):.0%} of it, which changes by {np.mean(own):.2f} grey levels from frame to frame."
+    )
     head = ["style", "network", "change, grey levels", "of the clip's"]
     publish("Flicker under a still camera", f"{note}\n\n{table(head, rows)}", options.write)
 

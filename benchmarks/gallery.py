@@ -16,12 +16,12 @@ import onnx
 from onnx import helper
 from quality import SIDE, measured, show, trained
 
-from allaprima.baseline.optimizer import read_photo
-from allaprima.files import atomic, write_atomically
+from allaprima.core.files import atomic, write_atomically
 from allaprima.infer.library import BUNDLED as STYLES
 from allaprima.infer.stylizer import Stylizer
+from allaprima.media.pictures import read_photo, read_rgb
 from allaprima.models.export import thumbnail
-from allaprima.train.photos import BUNDLED, Photos, read_rgb
+from allaprima.train.photos import BUNDLED, Photos
 from allaprima.train.settings import Settings
 
 # name: (who and what, the part of the picture file that is the painting: left, top, right, bottom)
@@ -81,7 +81,9 @@ def main():
     settings = Settings(steps=arguments.steps, photos=str(arguments.photos), held_out=20)
     arguments.runs.mkdir(exist_ok=True)
     suffix = "" if arguments.architecture == "live" else f"_{arguments.architecture}"
-    paintings = {name: file for name in arguments.styles if (file := painting(name, arguments.paintings, arguments.runs))}
+    paintings = {
+        name: file for name in arguments.styles if (file := painting(name, arguments.paintings, arguments.runs))
+    }
     models = {name: STYLES / f"{name}{suffix}.onnx" for name in paintings}
     for name, model in models.items():
         if not model.exists():

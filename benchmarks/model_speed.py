@@ -59,9 +59,12 @@ def runtime_peak(op, inputs, output) -> float:
     constant = onnx.numpy_helper.from_array(inputs[1], "b")
     kind = helper.np_dtype_to_tensor_dtype(inputs[0].dtype)
     graph = helper.make_graph(
-        [helper.make_node(op, ["a", "b"], ["c"])], "peak",
+        [helper.make_node(op, ["a", "b"], ["c"])],
+        "peak",
         [helper.make_tensor_value_info("a", kind, [SIDE, SIDE])],
-        [helper.make_tensor_value_info("c", output, [SIDE, SIDE])], [constant])
+        [helper.make_tensor_value_info("c", output, [SIDE, SIDE])],
+        [constant],
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = physical_cores()
@@ -98,18 +101,28 @@ def main():
         speeds, roof = [], []
         for (width, height), times in found.items():
             for name, median in zip(names, times):
-                speeds.append([f"{width}x{height}", name, f"{median:.1f} ms", f"{1000 / median:.1f}",
-                               f"{times[-1] / median:.1f}"])
+                speeds.append(
+                    [f"{width}x{height}", name, f"{median:.1f} ms", f"{1000 / median:.1f}", f"{times[-1] / median:.1f}"]
+                )
                 if (width, height) == SIZES[0]:
                     count = multiplications(networks[name], width, height)
                     reached = 2e-6 * count / median
-                    roof.append([name, f"{count / width / height / 1000:.2f}", f"{2e-9 * count:.2f}", f"{reached:.0f}",
-                                 f"{100 * reached / top['float32']:.0f} %"])
+                    roof.append(
+                        [
+                            name,
+                            f"{count / width / height / 1000:.2f}",
+                            f"{2e-9 * count:.2f}",
+                            f"{reached:.0f}",
+                            f"{100 * reached / top['float32']:.0f} %",
+                        ]
+                    )
     head = ["size", "network", "median", "frames/s", "times as fast as johnson"]
     publish("One network pass", f"{stylizers[0].threads} threads.\n\n{table(head, speeds)}", arguments.write)
     said = ", ".join(f"{kind} {value:.0f}" for kind, value in top.items())
-    note = (f"Peaks of a product of {SIDE}x{SIDE} matrices, in giga-operations a second: {said}. At "
-            f"{SIZES[0][0]}x{SIZES[0][1]}:")
+    note = (
+        f"Peaks of a product of {SIDE}x{SIDE} matrices, in giga-operations a second: {said}. At "
+        f"{SIZES[0][0]}x{SIZES[0][1]}:"
+    )
     head = ["network", "thousand multiplications a pixel", "giga-operations", "a second", "of the float32 peak"]
     publish("Roofline", f"{note}\n\n{table(head, roof)}", arguments.write)
 

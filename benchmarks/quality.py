@@ -19,13 +19,15 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-import artifacts  # noqa: E402
 from page import publish, table  # noqa: E402
 
+import artifacts  # noqa: E402
 from allaprima.baseline.compare import training_loss  # noqa: E402
-from allaprima.baseline.optimizer import Descent, descend, read_photo  # noqa: E402
+from allaprima.baseline.optimizer import Descent, descend  # noqa: E402
 from allaprima.infer.stylizer import Stylizer  # noqa: E402
-from allaprima.train.photos import BUNDLED, Photos, to_tensor  # noqa: E402
+from allaprima.media.pictures import read_photo  # noqa: E402
+from allaprima.models.tensors import to_tensor  # noqa: E402
+from allaprima.train.photos import BUNDLED, Photos  # noqa: E402
 from allaprima.train.settings import Settings, change  # noqa: E402
 from allaprima.train.trainer import checkpoint_of, saved_settings, train_style  # noqa: E402
 
@@ -100,12 +102,20 @@ def main():
     arguments = parser.parse_args()
     folder = str(arguments.photos) if arguments.photos else None
     settings = Settings(
-        start="scratch", steps=arguments.steps, early_size=1.0, beta=BETA, stylization=0.0, photos=folder,
+        start="scratch",
+        steps=arguments.steps,
+        early_size=1.0,
+        beta=BETA,
+        stylization=0.0,
+        photos=folder,
         held_out=arguments.held_out,
     )
     arguments.runs.mkdir(exist_ok=True)
-    models = {(style, name): trained(style, name, arguments.runs, settings)
-              for style in arguments.styles for name in arguments.networks}
+    models = {
+        (style, name): trained(style, name, arguments.runs, settings)
+        for style in arguments.styles
+        for name in arguments.networks
+    }
     if arguments.train_only:
         return
     names = Photos(folder, settings.size, settings.held_out).names
@@ -121,8 +131,10 @@ def main():
 
 def show(title, note, head, costs, marks, photos, arguments):
     """Publish the two tables of `measured`; the first column of both is named by `head[0]`."""
-    note += (f" Means over {photos} photos that were not trained on, {SIDE} px. Worth: the equivalent iteration of L-BFGS, "
-             f"median (of at most {arguments.iterations}).")
+    note += (
+        f" Means over {photos} photos that were not trained on, {SIDE} px. Worth: the equivalent iteration of L-BFGS, "
+        f"median (of at most {arguments.iterations})."
+    )
     marked = [head[0], "grid 2 px", "4 px", "8 px", "border", "deviation", "dots", "boil"]
     publish(title, f"{note}\n\n{table(head, costs)}\n\n{ARTIFACTS}\n\n{table(marked, marks)}", arguments.write)
 

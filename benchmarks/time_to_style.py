@@ -16,9 +16,9 @@ from page import PAGE, publish, table
 from quality import SIDE, costs_of, trained
 
 from allaprima.baseline.compare import training_loss
-from allaprima.baseline.optimizer import read_photo
-from allaprima.files import atomic
+from allaprima.core.files import atomic
 from allaprima.infer.stylizer import Stylizer
+from allaprima.media.pictures import read_photo
 from allaprima.train.photos import BUNDLED, Photos
 from allaprima.train.settings import Settings
 
@@ -29,7 +29,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("style", type=Path, help="a painting that the pretrained start has not seen")
     parser.add_argument("--photos", type=Path, help="folder of photos (default: the bundled ones)")
-    parser.add_argument("--steps", type=int, nargs="+", default=[100, 300, 1000, 2000, 3000], help="from the pretrained start")
+    parser.add_argument(
+        "--steps", type=int, nargs="+", default=[100, 300, 1000, 2000, 3000], help="from the pretrained start"
+    )
     parser.add_argument("--scratch", type=int, nargs="*", default=[300, 1000, 3000], help="steps from random weights")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the trainings are kept, by their steps")
     parser.add_argument("--held-out", type=int, default=20, help="photos to measure on (at most a tenth of all)")
@@ -50,8 +52,10 @@ def main():
         seconds = json.loads(stylizer.metadata["losses"])["trained_seconds"]
         found.append((start, steps, seconds, *costs_of(stylizer, loss, targets, photos).mean(0)))
     longest = max(found, key=lambda row: row[1])[3]
-    rows = [[start, steps, f"{seconds:.0f}", f"{J:.3f}", f"{J / longest:.2f}", f"{content:.3f}", f"{style:.3f}"]
-            for start, steps, seconds, J, content, style in found]
+    rows = [
+        [start, steps, f"{seconds:.0f}", f"{J:.3f}", f"{J / longest:.2f}", f"{content:.3f}", f"{style:.3f}"]
+        for start, steps, seconds, J, content, style in found
+    ]
     note = f"`live`, means over {len(photos)} photos that were not trained on."
     picture = PAGE.parent / f"time_to_{arguments.style.stem}.png"
     if arguments.write:

@@ -13,14 +13,16 @@ import statistics
 import time
 
 import torch
+from page import publish, table
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
-from page import publish, table
 from torchvision import transforms
 
+from allaprima.media.pictures import read_rgb
 from allaprima.models.loss_network import LossNetwork
+from allaprima.models.tensors import read_style
 from allaprima.models.transformer import transformer
-from allaprima.train.photos import BUNDLED, read_rgb, read_style
+from allaprima.train.photos import BUNDLED
 from allaprima.train.settings import Settings, change
 from allaprima.train.trainer import REUSE, WAITING, Trainer
 
@@ -97,7 +99,7 @@ def main():
         values = {"architecture": architecture, "size": arguments.size, "early_size": 1.0, "batch": arguments.batch}
         settings = change(Settings(), values)
         loops[f"allaprima, {architecture}"] = Trainer(arguments.style, settings, device).step
-    for name, step in loops.items():
+    for step in loops.values():
         for _ in range(1 if step is plain else WARM):
             step()
     times = {name: [] for name in loops}

@@ -16,9 +16,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-import clips  # noqa: E402
 from page import publish, table  # noqa: E402
 
+import clips  # noqa: E402
 from allaprima.infer.stylizer import Stylizer  # noqa: E402
 from allaprima.infer.video import stylize_video  # noqa: E402
 

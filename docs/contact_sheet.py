@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from allaprima import Stylizer
-from allaprima.files import atomic
+from allaprima.core.files import atomic
 
 PHOTOS = Path(__file__).parent.parent / "train" / "photos"
 LINE = 18  # px, for the name of a style

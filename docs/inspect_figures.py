@@ -12,15 +12,17 @@ from pathlib import Path
 
 from PIL import Image
 
-from allaprima.files import atomic
+from allaprima.core.files import atomic
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
 PHOTOS = "train/photos"
 WIDTH = 1100  # pixels of a figure at most
 COMMANDS = {
-    **{f"features-{layer}": f"features --layer {layer} --count 4" for layer in (
-        "relu1_2", "relu2_2", "relu3_3", "relu4_3", "relu5_3")},
+    **{
+        f"features-{layer}": f"features --layer {layer} --count 4"
+        for layer in ("relu1_2", "relu2_2", "relu3_3", "relu4_3", "relu5_3")
+    },
     "evolution": "evolution MODEL",
     "invariance": "invariance",
     "occlusion": f"occlusion {PHOTOS}/astronaut.jpg {PHOTOS}/chelsea.jpg {PHOTOS}/flower.jpg",

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from allaprima.errors import AllaprimaError
-from allaprima.infer.live import parse_size
+from allaprima.core.contract import parse_size
+from allaprima.core.errors import AllaprimaError
 from allaprima.infer.stylizer import Stylizer
 
 JOHNSON = Path(__file__).parent / "reference" / "johnson.onnx"  # its weights are random: time doesn't depend on them
@@ -36,8 +36,12 @@ def bench(model, sizes=("640x480", "1280x720"), runs=30, provider=None, threads=
     for width, height in sizes:
         times = measure([stylizer] + [other] * (other is not None), width, height, runs)
         median = statistics.median(times[0])
-        row = {"size": f"{width}x{height}", "median": median, "p95": float(np.percentile(times[0], 95)),
-               "fps": 1000 / median}
+        row = {
+            "size": f"{width}x{height}",
+            "median": median,
+            "p95": float(np.percentile(times[0], 95)),
+            "fps": 1000 / median,
+        }
         if other is not None:
             row |= {"against_median": statistics.median(times[1])}
             row |= {"ratio": row["against_median"] / median}

@@ -2,10 +2,11 @@
 
 import difflib
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from allaprima.errors import AllaprimaError
+from allaprima.core.errors import AllaprimaError
 
 BUNDLED = Path(__file__).parent / "styles"
 DEFAULT_STYLE = "starry_night"
@@ -94,10 +95,8 @@ def _show_style(console, stylizer):
         if key == "thumbnail":
             value = f"a JPEG of {len(value) * 3 // 4} bytes"
         elif key in ("settings", "losses"):
-            try:
+            with suppress(ValueError):  # not ours, shown as it is
                 value = json.dumps(json.loads(value), indent=1).strip("{}\n")
-            except ValueError:
-                pass  # not ours, shown as it is
         table.add_row(key, _plain(value))
     console.print(table)
 

@@ -6,148 +6,26 @@ Capture, inference and display run in threads of their own, and hand over throug
 gets the newest frame, and what came between is dropped. So the delay is that of the frames under way, and never grows.
 """
 
-import os
-import queue
-import subprocess
-import sys
 import threading
 import time
-from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
-from fractions import Fraction
 from pathlib import Path
-from statistics import median
 
 import cv2
 import numpy as np
 
-from allaprima.errors import AllaprimaError
-from allaprima.files import atomic, write_atomically
+from allaprima.core.errors import AllaprimaError
+from allaprima.core.files import write_atomically
+from allaprima.core.progress import console
+from allaprima.infer.overlay import HELP, Meter, write_on
 from allaprima.infer.stylizer import Stylizer
-from allaprima.infer.video import Clip, VideoWriter, check_video_output, first_picture
-from allaprima.progress import console
+from allaprima.media.mailbox import Mailbox, Shot
+from allaprima.media.sinks import Recorder, Window
+from allaprima.media.sources import SourceLost, first_opening, opener
 
-HELP = [
-    "n p\tnext, previous style", "1-9\tstyle by number", "+ -\tstrength", "o\toriginal beside it",
-    "s\tsnapshot", "r\trecord, stop", "h\tthis help", "q\tquit",
-]
 _REPORT = 5.0  # seconds between two lines without a window
 _RETRY = 0.5  # seconds between two tries to open a camera that is gone
-
-
-class SourceLost(Exception):
-    """A camera that can't be opened or has stopped giving frames; it may come back."""
-
-
-@dataclass(frozen=True)
-class Shot:
-    """A frame under way: `photo` as captured at `taken` (seconds of time.perf_counter), and as `painted`."""
-
-    photo: np.ndarray
-    taken: float
-    painted: np.ndarray | None = None
-
-
-class Mailbox:
-    """One slot between two threads: a new letter takes the place of an unread one."""
-
-    EMPTY = object()
-
-    def __init__(self):
-        self._changed = threading.Condition()
-        self._letter, self._closed = self.EMPTY, False
-
-    def put(self, letter):
-        with self._changed:
-            self._letter = letter
-            self._changed.notify()
-
-    def close(self):
-        """No more letters come; the last one can still be read."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify()
-
-    def get(self, timeout=None):
-        """The newest letter; None when closed and empty; EMPTY when none came within `timeout` seconds."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._letter is not self.EMPTY, timeout)
-            letter, self._letter = self._letter, self.EMPTY
-            return None if letter is self.EMPTY and self._closed else letter
-
-
-class Webcam:
-    """A camera by its number: `read()` waits for its next frame, uint8 [H, W, 3] RGB.
-
-    size: (width, height) to ask for; the camera answers with the nearest that it has. Raises SourceLost.
-    """
-
-    def __init__(self, number, size=None):
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # a missing camera is said in a sentence
-        self._name = f"camera {number}"
-        self._capture = cv2.VideoCapture(number)
-        if not self._capture.isOpened():
-            raise SourceLost(f"There is no {self._name}.")
-        self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # no frames in store: each would be a frame of delay
-        if size:
-            # Raw pictures of this size don't fit through USB at full rate, JPEGs do.
-            self._capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
-            self._capture.set(cv2.CAP_PROP_FRAME_WIDTH, size[0])
-            self._capture.set(cv2.CAP_PROP_FRAME_HEIGHT, size[1])
-
-    def read(self):
-        good, bgr = self._capture.read()
-        if not good:
-            raise SourceLost(f"{self._name[0].upper()}{self._name[1:]} gives no picture.")
-        return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
-
-    def close(self):
-        self._capture.release()
-
-
-class Player:
-    """A clip, or a stream from the net, in the place of a camera: `read()` waits until the next frame is due.
-
-    size: (width, height) to fit larger frames into. Raises AllaprimaError when it is no video.
-    """
-
-    def __init__(self, path, size=None, loop=False):
-        self._path, self._size, self._loop = path, size, loop
-        self._open()
-
-    def _open(self):
-        self._clip = Clip(self._path)
-        _, self._pictures = first_picture(self._clip)
-        self._began = None
-
-    def read(self):
-        """The next frame, None at the end."""
-        picture = next(self._pictures, None)
-        if picture is None and self._loop:
-            self.close()
-            self._open()
-            picture = next(self._pictures)
-        endless = not self._clip.duration  # a stream from the net, which comes at its own pace
-        if picture is None and endless:
-            raise SourceLost(f"{self._path} has stopped.")
-        if picture is None:
-            return None
-        if not endless:
-            due = float(picture.start * self._clip.video.time_base)
-            self._began = time.perf_counter() - due if self._began is None else self._began
-            time.sleep(max(0.0, self._began + due - time.perf_counter()))
-        return self._fitted(picture.rgb)
-
-    def _fitted(self, rgb):
-        height, width = rgb.shape[:2]
-        scale = min(self._size[0] / width, self._size[1] / height) if self._size else 1
-        if scale >= 1:
-            return rgb
-        return cv2.resize(rgb, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA)
-
-    def close(self):
-        self._clip.close()
 
 
 class Styles:
@@ -174,156 +52,21 @@ class Styles:
         return self._open[index]
 
 
-class Meter:
-    """Frame rate and delay over the last second."""
-
-    def __init__(self):
-        self._shown = deque()
-
-    def add(self, now, taken):
-        self._shown.append((now, now - taken))
-        while now - self._shown[0][0] > 1 and len(self._shown) > 2:
-            self._shown.popleft()
-
-    @property
-    def rate(self) -> float:
-        """Frames per second: those shown in the last second over the time from the first to the last of them."""
-        span = self._shown[-1][0] - self._shown[0][0] if self._shown else 0
-        return (len(self._shown) - 1) / span if span else 0.0
-
-    @property
-    def delay(self) -> float:
-        """Seconds from the capture of a frame until it is shown, the median."""
-        return median(delay for _, delay in self._shown) if self._shown else 0.0
-
-    def __str__(self):
-        return f"{self.rate:.1f} frames/s  {self.delay * 1000:.0f} ms"
-
-
-class Recorder:
-    """A video file of what is shown, at the times at which it was captured; whole or not at all.
-
-    It encodes in a thread of its own. Where that can't keep up, frames are left out (counted in `dropped`).
-    """
-
-    _TIME_BASE = Fraction(1, 90000)
-
-    def __init__(self, path):
-        self.path = check_video_output(path)
-        self.frames = self.dropped = 0
-        self._waiting, self._error = queue.Queue(8), None
-        self._thread = threading.Thread(target=self._work, daemon=True)
-        self._thread.start()
-
-    def add(self, shot):
-        try:
-            self._waiting.put_nowait(shot)
-        except queue.Full:
-            self.dropped += 1
-
-    @property
-    def failed(self) -> bool:
-        return self._error is not None
-
-    def finish(self):
-        """Close the file. Raises AllaprimaError when it could not be written, a full disk say."""
-        while self._thread.is_alive():
-            try:
-                self._waiting.put(None, timeout=0.1)
-                break
-            except queue.Full:
-                pass
-        self._thread.join()
-        if self._error is not None:
-            raise self._error
-
-    def _work(self):
-        try:
-            first = self._waiting.get()
-            if first is not None:
-                with atomic(self.path) as part:
-                    self._write(part, first)
-        except BaseException as error:
-            self._error = error
-
-    def _write(self, part, shot):
-        height, width = shot.painted.shape[:2]
-        began, last = shot.taken, -1
-        with VideoWriter(part, width, height, 30, self._TIME_BASE) as writer:
-            while shot is not None:
-                rgb = shot.painted
-                if rgb.shape != (height, width, 3):  # another camera came back
-                    rgb = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
-                last = max(last + 1, round((shot.taken - began) / self._TIME_BASE))
-                writer.write(rgb, last, duration=3000)
-                self.frames += 1
-                shot = self._waiting.get()
-
-
-_NO_WINDOWS = ("This OpenCV can't open windows: install opencv-python in the place of opencv-python-headless, "
-               "or add --no-display.")
-
-
-class Window:
-    """A window of OpenCV's, opened with the first picture. Raises AllaprimaError where none can be opened."""
-
-    def __init__(self, title="allaprima"):
-        _check_display()
-        self._title, self._size = title, None
-
-    def show(self, bgr):
-        size = bgr.shape[1::-1]
-        if self._size is None:
-            try:
-                cv2.namedWindow(self._title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
-            except cv2.error as error:
-                raise AllaprimaError(_NO_WINDOWS) from error
-        if size != self._size:
-            cv2.resizeWindow(self._title, *size)
-            self._size = size
-        cv2.imshow(self._title, bgr)
-
-    def key(self) -> str:
-        """The key pressed since the last call, "" when none was, "q" when the window was closed."""
-        code = cv2.pollKey()
-        try:
-            closed = cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) < 1
-        except cv2.error:  # it was the last window, and OpenCV has put its window system away with it
-            closed = True
-        if closed and self._size:
-            return "q"
-        return "" if code < 0 else "q" if code & 255 == 27 else chr(code & 255)
-
-    def close(self):
-        cv2.destroyAllWindows()
-
-
-def _check_display():
-    """OpenCV's window system ends the whole process when it has no screen: so ask first, in a process of its own."""
-    if not sys.platform.startswith("linux"):
-        return
-    os.environ.setdefault("QT_LOGGING_RULES", "*.warning=false")  # it warns of fonts that it lacks and we don't use
-    advice = "Run it in a desktop session, or add --no-display (and --record FILE to keep the result)."
-    if not os.environ.get("DISPLAY"):
-        raise AllaprimaError(f"There is no screen to open a window on (DISPLAY is not set). {advice}")
-    trial = [sys.executable, "-c", "import os, cv2; cv2.namedWindow('trial'); os._exit(0)"]
-    ended = subprocess.run(trial, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode
-    if ended < 0:
-        raise AllaprimaError(f"No window can be opened on the screen {os.environ['DISPLAY']}. {advice}")
-    if ended > 0:
-        raise AllaprimaError(_NO_WINDOWS)
-
-
-def parse_size(text) -> tuple[int, int]:
-    """(width, height) from "640x480"; AllaprimaError when it is anything else."""
-    width, _, height = str(text).lower().partition("x")
-    if not (width.isdecimal() and height.isdecimal() and int(width) >= 16 and int(height) >= 16):
-        raise AllaprimaError(f"{text} is no size. Give width and height of at least 16 pixels, as in 640x480.")
-    return int(width), int(height)
-
-
-def run_live(styles, source=0, *, strength=1.0, size=None, mirror=False, display=True, record=None, frames=None,
-             loop=False, provider=None, threads=None, snapshots="."):
+def run_live(
+    styles,
+    source=0,
+    *,
+    strength=1.0,
+    size=None,
+    mirror=False,
+    display=True,
+    record=None,
+    frames=None,
+    loop=False,
+    provider=None,
+    threads=None,
+    snapshots=".",
+):
     """Stylize a camera or clip as it comes, until its end, `frames` frames, the key q, or Ctrl-C.
 
     styles: what to switch between: paths or names of models, or Stylizers. The first is the one to start with.
@@ -343,45 +86,24 @@ def run_live(styles, source=0, *, strength=1.0, size=None, mirror=False, display
     window, camera = None, None
     try:
         window = Window() if display else None
-        open_source = _opener(source, size, loop)
-        camera = _first_opening(open_source, source)
+        open_source = opener(source, size, loop)
+        camera = first_opening(open_source, source)
         live = Live(styles, open_source, camera, window, recorder, strength, mirror, frames, Path(snapshots))
         what = f"camera {source}" if str(source).isdecimal() else "source" if callable(source) else source
-        console.print(f"Live from {what}, style {styles.names[0]}; "
-                      + ("press h in the window for the keys, q to quit." if window else "Ctrl-C ends it.")
-                      + (f" Recording to {record}." if record else ""), highlight=False, soft_wrap=True, markup=False)
+        console.print(
+            f"Live from {what}, style {styles.names[0]}; "
+            + ("press h in the window for the keys, q to quit." if window else "Ctrl-C ends it.")
+            + (f" Recording to {record}." if record else ""),
+            highlight=False,
+            soft_wrap=True,
+            markup=False,
+        )
         live.run()
     finally:
         if window:
             window.close()
         if recorder and camera is None:
             recorder.finish()
-
-
-def _opener(source, size, loop):
-    """The function that opens the source, now and again after it was lost."""
-    if callable(source):
-        return source
-    if str(source).isdecimal():
-        return lambda: Webcam(int(source), size)
-    return lambda: Player(source, size, loop)
-
-
-def _first_opening(open_source, source):
-    try:
-        return open_source()
-    except SourceLost as lost:
-        there = [n for n in range(6) if str(n) != str(source) and _is_camera(n)]
-        advice = f"Try {' or '.join(map(str, there))}" if there else "Connect one, or give a video file"
-        raise AllaprimaError(f"{str(lost).rstrip('.')}: {advice[0].lower()}{advice[1:]}.") from lost
-
-
-def _is_camera(number) -> bool:
-    try:
-        Webcam(number).close()
-    except SourceLost:
-        return False
-    return True
 
 
 class Live:
@@ -400,8 +122,10 @@ class Live:
         self._message, self._message_until = "", 0.0
 
     def run(self):
-        stages = [threading.Thread(target=self._guarded, args=stage, daemon=True)
-                  for stage in ((self._capture, self.taken), (self._paint, self.painted))]
+        stages = [
+            threading.Thread(target=self._guarded, args=stage, daemon=True)
+            for stage in ((self._capture, self.taken), (self._paint, self.painted))
+        ]
         for stage in stages:
             stage.start()
         began = time.perf_counter()
@@ -523,7 +247,7 @@ class Live:
         line = f"{self.styles.names[self.style]}  {self.strength:.0%}  {self.meter}"
         top = [line] + (HELP if self.help else [])
         bottom = [text for text in (self._notice(), self.lost) if text]
-        _write_on(bgr, top, bottom, recording=self.recorder is not None)
+        write_on(bgr, top, bottom, recording=self.recorder is not None)
         return bgr
 
     # What the keys do
@@ -587,30 +311,7 @@ class Live:
             return
         if recorder.frames:
             lost = f" ({recorder.dropped} left out)" if recorder.dropped else ""
-            console.print(f"Recorded {recorder.frames} frames{lost} in {recorder.path}.",
-                          highlight=False, soft_wrap=True)
+            console.print(
+                f"Recorded {recorder.frames} frames{lost} in {recorder.path}.", highlight=False, soft_wrap=True
+            )
             self.say(f"Saved {recorder.path}")
-
-
-def _write_on(bgr, top, bottom, recording):
-    """Write lines at the top left and the bottom left of a picture, in place; a red dot while it is recorded.
-
-    Each line lies on a darkened strip, to be read on any picture; a tab leads to the second column.
-    """
-    scale = max(0.45, bgr.shape[0] / 800)
-    step = round(32 * scale)
-
-    def line(text, y):
-        columns = [(x * 2 * step + step // 2, part) for x, part in enumerate(text.split("\t"))]
-        (width, _), _ = cv2.getTextSize(columns[-1][1], cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
-        strip = bgr[max(0, y - step * 3 // 4) : y + step // 4, : columns[-1][0] + width + step // 2]
-        np.multiply(strip, 0.4, out=strip, casting="unsafe")
-        for x, part in columns:
-            cv2.putText(bgr, part, (x, y), cv2.FONT_HERSHEY_SIMPLEX, scale, (255, 255, 255), 1, cv2.LINE_AA)
-
-    for row, text in enumerate(top):
-        line(text, step * (row + 1))
-    for row, text in enumerate(reversed(bottom)):
-        line(text, bgr.shape[0] - step // 2 - step * row)
-    if recording:
-        cv2.circle(bgr, (bgr.shape[1] - step, step), step // 3, (0, 0, 255), -1, cv2.LINE_AA)

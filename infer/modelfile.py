@@ -7,7 +7,7 @@ https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
 
 import numpy as np
 
-from allaprima.errors import AllaprimaError
+from allaprima.core.errors import AllaprimaError
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # protobuf's wire types
 IR_VERSION, GRAPH = 1, 7  # fields of ModelProto
@@ -42,6 +42,7 @@ def pin_statistics(model: bytes, statistics) -> bytes:
     as constants, a pooling becomes its mean. What becomes of a pixel then depends on its neighbourhood alone, and no
     longer on the whole picture. (ONNX Runtime folds most of it into the convolutions.)
     """
+
     def pin(op, node, k):
         mean, variance = statistics[k]
         if op == GLOBAL_POOL:
@@ -49,8 +50,10 @@ def pin_statistics(model: bytes, statistics) -> bytes:
         inputs = [raw for number, _, raw, _ in node if number == NODE_INPUT]
         inputs += [_field(NODE_INPUT, f"pinned_mean.{k}"), _field(NODE_INPUT, f"pinned_variance.{k}")]
         rest = [raw for number, _, raw, _ in node if number not in (NODE_INPUT, OP_TYPE)]  # epsilon is the same
-        return (_field(NODE, b"".join([*inputs, *rest, _field(OP_TYPE, "BatchNormalization")])),
-                _constant(f"pinned_mean.{k}", mean) + _constant(f"pinned_variance.{k}", variance))
+        return (
+            _field(NODE, b"".join([*inputs, *rest, _field(OP_TYPE, "BatchNormalization")])),
+            _constant(f"pinned_mean.{k}", mean) + _constant(f"pinned_variance.{k}", variance),
+        )
 
     return _rewrite_statistics(model, pin)
 
@@ -60,6 +63,7 @@ def measure_statistics(model: bytes) -> bytes:
 
     They are `mean.k` and `variance.k`, [N, C, 1, 1] float: those of the node's input.
     """
+
     def measure(op, node, k):
         x = _texts(node, NODE_INPUT)[0]
         nodes = [

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
-from allaprima.errors import AllaprimaError, explain_os_error
+from allaprima.core.contract import SMALLEST
+from allaprima.core.errors import AllaprimaError, explain_os_error
 from allaprima.infer import tiles
 from allaprima.infer.library import find_style
 from allaprima.infer.modelfile import check_model_file
@@ -15,11 +16,14 @@ from allaprima.infer.modelfile import check_model_file
 # Short name -> ONNX Runtime's name, in the order of preference. TensorRT spends minutes on every new picture size
 # before the first picture comes out, so it is taken only when asked for.
 PROVIDERS = {
-    "cuda": "CUDAExecutionProvider", "coreml": "CoreMLExecutionProvider", "directml": "DmlExecutionProvider",
-    "openvino": "OpenVINOExecutionProvider", "cpu": "CPUExecutionProvider", "tensorrt": "TensorrtExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "coreml": "CoreMLExecutionProvider",
+    "directml": "DmlExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+    "cpu": "CPUExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
 }
 RANGES = {"0..1": 1.0, "0..255": 255.0}
-SMALLEST = 16  # px: the contract's least height and width
 
 
 class Stylizer:
@@ -54,8 +58,9 @@ class Stylizer:
         self._session = self._open(self._model)
         self.provider = next(k for k, v in PROVIDERS.items() if v == self._session.get_providers()[0])
         if provider and self.provider != provider:
-            raise AllaprimaError(f"The provider {provider!r} is installed but did not start: check its driver, "
-                                 "or leave --provider out.")
+            raise AllaprimaError(
+                f"The provider {provider!r} is installed but did not start: check its driver, or leave --provider out."
+            )
         self._check_contract()
         self.metadata = dict(self._session.get_modelmeta().custom_metadata_map)
         self.name = self.metadata.get("name") or self.path.stem
@@ -76,8 +81,10 @@ class Stylizer:
         """
         batch = np.asarray(image)
         if batch.dtype != np.uint8 or batch.ndim not in (3, 4) or batch.shape[-1] != 3 or 0 in batch.shape:
-            raise AllaprimaError("A picture is a uint8 array [H, W, 3], or [N, H, W, 3] for several, "
-                                 f"and not {batch.dtype} {list(batch.shape)}.")
+            raise AllaprimaError(
+                "A picture is a uint8 array [H, W, 3], or [N, H, W, 3] for several, "
+                f"and not {batch.dtype} {list(batch.shape)}."
+            )
         if not 0 <= strength <= 1:
             raise AllaprimaError(f"The strength is a number from 0 to 1, not {strength}.")
         if batch.ndim == 3:
@@ -139,8 +146,9 @@ class Stylizer:
             reason = str(error).splitlines()[0]
             size = "x".join(str(n) for n in next(iter(feed.values())).shape)
             if "alloc" in reason:
-                raise AllaprimaError(f"Not enough memory for a picture of {size}: close other programs, "
-                                     "or make the picture smaller.") from error
+                raise AllaprimaError(
+                    f"Not enough memory for a picture of {size}: close other programs, or make the picture smaller."
+                ) from error
             raise AllaprimaError(f"{self.path} can't work on a picture of {size}: {reason}") from error
 
     def _open(self, model: bytes):
@@ -154,8 +162,9 @@ class Stylizer:
         except Exception as error:  # as above
             reason = str(error).splitlines()[0]
             if "INVALID_PROTOBUF" in reason or "ModelProto" in reason:
-                raise AllaprimaError(f"{self.path} is cut short or damaged: copy or export the model file "
-                                     "again.") from error
+                raise AllaprimaError(
+                    f"{self.path} is cut short or damaged: copy or export the model file again."
+                ) from error
             raise AllaprimaError(f"ONNX Runtime {ort.__version__} can't open {self.path}: {reason}") from error
 
     def _fixed_size(self):
@@ -178,19 +187,27 @@ class Stylizer:
             if ours:
                 raise AllaprimaError(f"{self.path} is a model of ours: leave --foreign out.")
             if not foreign:
-                raise AllaprimaError(f"{self.path} is no style model: --foreign takes one float input [N, 3, H, W] "
-                                     f"and one such output, and this has {_signature(inputs, outputs)}.")
+                raise AllaprimaError(
+                    f"{self.path} is no style model: --foreign takes one float input [N, 3, H, W] "
+                    f"and one such output, and this has {_signature(inputs, outputs)}."
+                )
             return
         if foreign:
-            raise AllaprimaError(f"{self.path} works on floats [N, 3, H, W]: add --foreign 0..255 or "
-                                 "--foreign 0..1, whichever range its author says.")
+            raise AllaprimaError(
+                f"{self.path} works on floats [N, 3, H, W]: add --foreign 0..255 or "
+                "--foreign 0..1, whichever range its author says."
+            )
         if not ours or set(inputs) - {"image", "strength"}:
-            raise AllaprimaError(f"{self.path} is no style model: needed are the input image and the output stylized, "
-                                 f"both uint8 [N, H, W, 3], and this has {_signature(inputs, outputs)}.")
+            raise AllaprimaError(
+                f"{self.path} is no style model: needed are the input image and the output stylized, "
+                f"both uint8 [N, H, W, 3], and this has {_signature(inputs, outputs)}."
+            )
         fixed = [n for n in inputs["image"].shape[1:3] if isinstance(n, int)]
         if fixed:
-            raise AllaprimaError(f"{self.path} takes pictures of one size only ({fixed}), and a style model takes any: "
-                                 "export it again with a free height and width.")
+            raise AllaprimaError(
+                f"{self.path} takes pictures of one size only ({fixed}), and a style model takes any: "
+                "export it again with a free height and width."
+            )
 
 
 def physical_cores() -> int:
@@ -215,8 +232,10 @@ def _choose_providers(wanted):
     if wanted not in PROVIDERS:
         raise AllaprimaError(f"There is no provider {wanted!r}: one of {', '.join(there)}.")
     if wanted not in there:
-        raise AllaprimaError(f"The provider {wanted!r} is not installed (here: {', '.join(there)}): install the "
-                             "onnxruntime package that has it, or leave --provider out.")
+        raise AllaprimaError(
+            f"The provider {wanted!r} is not installed (here: {', '.join(there)}): install the "
+            "onnxruntime package that has it, or leave --provider out."
+        )
     return [there[wanted]] + [PROVIDERS["cpu"]] * (wanted != "cpu")
 
 
@@ -226,15 +245,22 @@ def _is(value, kind):
 
 
 def _is_planar_float(value):
-    return value.type == "tensor(float)" and len(value.shape) == 4 and (
-        value.shape[1] == 3 or not isinstance(value.shape[1], int))
+    return (
+        value.type == "tensor(float)"
+        and len(value.shape) == 4
+        and (value.shape[1] == 3 or not isinstance(value.shape[1], int))
+    )
 
 
 def _signature(inputs, outputs):
     def say(values):
         shape = "{} {} [{}]"
-        return ", ".join(shape.format(v.name, v.type[7:-1], ", ".join(str(n or "?") for n in v.shape))
-                         for v in values.values()) or "nothing"
+        return (
+            ", ".join(
+                shape.format(v.name, v.type[7:-1], ", ".join(str(n or "?") for n in v.shape)) for v in values.values()
+            )
+            or "nothing"
+        )
 
     return f"{say(inputs)} -> {say(outputs)}"
 

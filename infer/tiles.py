@@ -8,13 +8,13 @@ receptive field agree where they meet.
 
 import numpy as np
 
+from allaprima.core.contract import GRID
 from allaprima.infer.modelfile import measure_statistics, pin_statistics
 
 WHOLE = 1536 * 1536  # px: what goes through the network at once, a frame of 1920x1080 too; memory grows with it
 SIDE = 1280  # px of a tile with its margins
 MARGIN = 128  # px around a tile, calculated and cut away: more than the receptive field's radius
 PATCH, MOSAIC = 192, 1024 * 1024  # px: side of a mosaic's patches, and all of them; measuring takes more memory
-GRID = 1024  # px: tiles start at multiples, so that strides and the grain fall on the same pixels in all
 
 
 def stylize(model, open_session, forward, image, strength=1.0, progress=None):
@@ -71,8 +71,12 @@ def mosaics(image, side=PATCH, pixels=MOSAIC):
     lefts = np.linspace(0, max(width - side, 0), step * columns).astype(int)
     for i in range(step):
         for j in range(step):
-            yield np.vstack([np.hstack([image[top:top + side, left:left + side] for left in lefts[j::step]])
-                             for top in tops[i::step]])
+            yield np.vstack(
+                [
+                    np.hstack([image[top : top + side, left : left + side] for left in lefts[j::step]])
+                    for top in tops[i::step]
+                ]
+            )
 
 
 def layout(height, width, side=SIDE):
@@ -90,7 +94,10 @@ def _cuts(length, side):
     most = (side - 2 * MARGIN) // GRID * GRID  # px that a tile adds
     count = max(1, -(-(length - MARGIN) // most))
     step = min(most, -(-length // (count * GRID)) * GRID)
-    starts = [0, *range(MARGIN + step, length, step)]  # of cores: MARGIN after that of their windows, a multiple of GRID
+    starts = [
+        0,
+        *range(MARGIN + step, length, step),
+    ]  # of cores: MARGIN after that of their windows, a multiple of GRID
     for start, stop in zip(starts, [*starts[1:], length]):
         low, high = max(start - MARGIN, 0), min(stop + MARGIN, length)
         yield slice(start, stop), slice(low, high), slice(start - low, stop - low)

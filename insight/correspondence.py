@@ -12,15 +12,16 @@ import numpy as np
 import torch
 from PIL import Image
 
-from allaprima.baseline.optimizer import read_photo
-from allaprima.errors import AllaprimaError
+from allaprima.core.errors import AllaprimaError
+from allaprima.core.progress import progress_bar
 from allaprima.insight.deconvnet import check_picture
 from allaprima.insight.occlusion import occluded
+from allaprima.insight.page import table
 from allaprima.insight.sheet import announce, drawn, enlarge, figure, grid, write
+from allaprima.media.pictures import read_photo
 from allaprima.models.loss_network import LossNetwork
-from allaprima.page import table
-from allaprima.progress import progress_bar
-from allaprima.train.photos import BUNDLED, to_image, to_tensor
+from allaprima.models.tensors import to_image, to_tensor
+from allaprima.train.photos import BUNDLED
 
 # The four faces of the bundled photos; left and right as one sees them, (x, y) in pixels of the file.
 FACES = [
@@ -136,7 +137,14 @@ def scores(network, layers, faces, *, square, draws, seed=0, each=lambda: None) 
 
 
 def correspondence(
-    parts=None, layers=LAYERS, output="correspondence.html", *, window=224, square=48, draws=20, seed=0,
+    parts=None,
+    layers=LAYERS,
+    output="correspondence.html",
+    *,
+    window=224,
+    square=48,
+    draws=20,
+    seed=0,
     network: LossNetwork | None = None,
 ) -> dict[str, dict[str, list[float]]]:
     """Write a page of the correspondence measure: the same part hidden in several pictures, against random places.
@@ -165,14 +173,18 @@ def correspondence(
         [layer, *(by_name[name][0] for name in names), *(_spread(by_name[name]) for name in (ANYWHERE, ELSEWHERE))]
         for layer, by_name in found.items()
     ]
-    write(output, "Does a layer know the parts of a face?", [
-        f"A grey square of {square} pixels hides the same part in {len(faces)} pictures of {window}x{window}. Delta is "
-        "the part of a layer's features, place by place, whose change has another sign in one picture than in another; "
-        f"the lower, the more alike the pictures change. Random places: {draws} draws, mean and standard deviation.",
-        (_faces(faces, square), "the windows, and the parts hidden"),
-        table(head, rows),
-        (_plot(found, names), "Delta by layer; the bars of the random places show a standard deviation."),
-    ])
+    write(
+        output,
+        "Does a layer know the parts of a face?",
+        [
+            f"A grey square of {square} pixels hides the same part in {len(faces)} pictures of {window}x{window}. Delta is "
+            "the part of a layer's features, place by place, whose change has another sign in one picture than in another; "
+            f"the lower, the more alike the pictures change. Random places: {draws} draws, mean and standard deviation.",
+            (_faces(faces, square), "the windows, and the parts hidden"),
+            table(head, rows),
+            (_plot(found, names), "Delta by layer; the bars of the random places show a standard deviation."),
+        ],
+    )
     return found
 
 
@@ -184,9 +196,9 @@ def _faces(faces, square):
     rows = []
     for face in faces:
         pictures = [face.window, *(occluded(face.window, y, x, square) for y, x in face.parts.values())]
-        rows.append([
-            (enlarge(to_image(p), 160), name) for p, name in zip(pictures, [face.name, *face.parts], strict=True)
-        ])
+        rows.append(
+            [(enlarge(to_image(p), 160), name) for p, name in zip(pictures, [face.name, *face.parts], strict=True)]
+        )
     return grid(rows)
 
 

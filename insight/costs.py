@@ -12,14 +12,14 @@ import numpy as np
 import torch
 
 from allaprima.baseline.compare import training_loss
-from allaprima.baseline.optimizer import read_photo
-from allaprima.errors import AllaprimaError
+from allaprima.core.errors import AllaprimaError
+from allaprima.core.progress import progress_bar
 from allaprima.infer.stylizer import Stylizer
+from allaprima.insight.page import table
 from allaprima.insight.sheet import announce, drawn, figure, write
+from allaprima.media.pictures import read_photo, read_rgb
 from allaprima.models.perceptual import PerceptualLoss, gram_matrix
-from allaprima.page import table
-from allaprima.progress import progress_bar
-from allaprima.train.photos import read_rgb, to_tensor
+from allaprima.models.tensors import to_tensor
 
 
 @dataclass
@@ -121,14 +121,18 @@ def costs(photo, model, style=None, output="loss.html", *, size=512, loss_weight
     ]
     head = ["kind", "layer", "weight in J", "cost", "cost of the photo itself", "energy", "part of J", ""]
     figure = _figure(image, painted, _painting(style, stylizer), rows)
-    write(output, f"{Path(photo).name} in the style of {Path(model).stem}: where J comes from", [
-        f"J is {J:.4g}; that of the untouched photo is {photo_J:.4g}. Energy: the mean square of the activations, over "
-        "the painting's (style) or the photo's (content).",
-        table(head, lines),
-        (figure, "The costs by place, in multiples of the average place."),
-        "Content: where the picture has lost the photo; the map is 0 or more. Style: red places drive the picture away "
-        "from the painting, at the layer's own scale; blue ones bring it nearer. The average over a map is 1.",
-    ])
+    write(
+        output,
+        f"{Path(photo).name} in the style of {Path(model).stem}: where J comes from",
+        [
+            f"J is {J:.4g}; that of the untouched photo is {photo_J:.4g}. Energy: the mean square of the activations, over "
+            "the painting's (style) or the photo's (content).",
+            table(head, lines),
+            (figure, "The costs by place, in multiples of the average place."),
+            "Content: where the picture has lost the photo; the map is 0 or more. Style: red places drive the picture away "
+            "from the painting, at the layer's own scale; blue ones bring it nearer. The average over a map is 1.",
+        ],
+    )
     return rows
 
 

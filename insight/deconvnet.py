@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from allaprima.errors import AllaprimaError
+from allaprima.core.errors import AllaprimaError
 from allaprima.models.loss_network import LossNetwork
 
 
@@ -68,9 +68,7 @@ class Deconvnet:
         passed = names[: names.index(layer) + 1]
         pooled = [names[index - 1] for index, name in enumerate(passed) if name.startswith("pool")]
         taps = self.network(images, [*pooled, layer])
-        switches = [
-            (F.max_pool2d(taps[name], 2, return_indices=True)[1], taps[name].shape[-2:]) for name in pooled
-        ]
+        switches = [(F.max_pool2d(taps[name], 2, return_indices=True)[1], taps[name].shape[-2:]) for name in pooled]
         return taps[layer], switches
 
     @torch.no_grad()

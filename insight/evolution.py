@@ -19,16 +19,17 @@ from torch import nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from allaprima.baseline.optimizer import read_photo
-from allaprima.errors import AllaprimaError
+from allaprima.core.errors import AllaprimaError
+from allaprima.core.progress import progress_bar
 from allaprima.insight.deconvnet import as_picture, pixels
 from allaprima.insight.features import find_photos
+from allaprima.insight.page import table
 from allaprima.insight.sheet import announce, drawn, enlarge, figure, grid, write
+from allaprima.media.pictures import read_photo
 from allaprima.models.blocks import Conv, Merge, Residual, SeparableResidual
+from allaprima.models.tensors import to_image, to_tensor
 from allaprima.models.transformer import Transformer, transformer
-from allaprima.page import table
-from allaprima.progress import progress_bar
-from allaprima.train.photos import BUNDLED, to_image, to_tensor
+from allaprima.train.photos import BUNDLED
 from allaprima.train.trainer import read_checkpoint
 
 FEATURES = (Conv, Residual, SeparableResidual, Merge)
@@ -101,8 +102,7 @@ def read_snapshots(run) -> list[Snapshot]:
     try:
         kinds = [(values["settings"] | {"steps": 0}, values["style"]) for _, values in read]
         found = [
-            _snapshot(tensors, values)
-            for (tensors, values), kind in zip(read, kinds, strict=True) if kind == kinds[-1]
+            _snapshot(tensors, values) for (tensors, values), kind in zip(read, kinds, strict=True) if kind == kinds[-1]
         ]
     except (KeyError, TypeError, RuntimeError) as error:
         raise AllaprimaError(f"The snapshots in {folder} are broken: delete them and train anew.") from error
@@ -124,7 +124,8 @@ def feature_layers(network: Transformer) -> dict[str, nn.Module]:
     ]
     # the last convolution of some is the picture itself, which is no feature
     return {
-        name: part for name, part in children
+        name: part
+        for name, part in children
         if isinstance(part, FEATURES) and not (isinstance(part, Conv) and not part.act)
     }
 
@@ -213,15 +214,19 @@ def evolution(
                 rows.append(_row(snapshots, [of[layer][channel] for of in best], layer, channel, files, size))
                 bar.advance(task)
     steps = ", ".join(str(snapshot.step) for snapshot in snapshots)
-    write(output, f"{Path(run).stem}: how its features came to be", [
-        f"Snapshots after {steps} steps. Each row is one feature: in each column, its strongest activation then over "
-        f"{len(files)} photos, projected to pixels by guided backpropagation, each scaled by itself; a jump is another "
-        "photo. At the end, the pixels that the last one answers to.",
-        (grid(rows), "features, by layer"),
-        "Below, for each layer, how alike its features are to those at the end: the correlation over places and maps.",
-        (_plot([snapshot.step for snapshot in snapshots], likeness), "likeness to the last snapshot"),
-        table(["layer", *(f"{s.step} steps" for s in snapshots)], [[k, *v.tolist()] for k, v in likeness.items()]),
-    ])
+    write(
+        output,
+        f"{Path(run).stem}: how its features came to be",
+        [
+            f"Snapshots after {steps} steps. Each row is one feature: in each column, its strongest activation then over "
+            f"{len(files)} photos, projected to pixels by guided backpropagation, each scaled by itself; a jump is another "
+            "photo. At the end, the pixels that the last one answers to.",
+            (grid(rows), "features, by layer"),
+            "Below, for each layer, how alike its features are to those at the end: the correlation over places and maps.",
+            (_plot([snapshot.step for snapshot in snapshots], likeness), "likeness to the last snapshot"),
+            table(["layer", *(f"{s.step} steps" for s in snapshots)], [[k, *v.tolist()] for k, v in likeness.items()]),
+        ],
+    )
     return likeness
 
 

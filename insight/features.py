@@ -10,13 +10,14 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from allaprima.baseline.optimizer import read_photo
-from allaprima.errors import AllaprimaError
+from allaprima.core.errors import AllaprimaError
+from allaprima.core.progress import console, progress_bar
 from allaprima.insight.deconvnet import Deconvnet, Field, as_picture, check_picture, only, pixels, receptive_field
 from allaprima.insight.sheet import announce, enlarge, grid, write
+from allaprima.media.pictures import picture_files, read_photo
 from allaprima.models.loss_network import LossNetwork
-from allaprima.progress import console, progress_bar
-from allaprima.train.photos import BUNDLED, picture_files, to_tensor
+from allaprima.models.tensors import to_tensor
+from allaprima.train.photos import BUNDLED
 
 TOP = 9
 CELL = 120  # pixels of a patch on the sheet
@@ -114,7 +115,14 @@ def _window(picture, top, left, size):
 
 
 def features(
-    photos=None, layer="relu3_3", output="features.html", *, maps=None, count=8, size=512, seed=0,
+    photos=None,
+    layer="relu3_3",
+    output="features.html",
+    *,
+    maps=None,
+    count=8,
+    size=512,
+    seed=0,
     network: LossNetwork | None = None,
 ) -> dict[int, list[Hit]]:
     """Write a page of feature maps of `layer`: top nine activations over a folder, projected, beside their patches.
@@ -158,15 +166,19 @@ def features(
             _block(deconvnet, layer, number, found, size, lambda: bar.advance(task)) for number, found in chosen.items()
         ]
     sheet = grid([blocks[n : n + 2] for n in range(0, len(blocks), 2)], pad=16)
-    write(output, f"{layer}: what its feature maps answer to", [
-        f"For each feature map of {layer} ({network.name}): the nine photos, of {len(files)}, with its strongest "
-        "activations. Left, each activation alone projected down to pixels by the deconvnet, each scaled by itself, "
-        "grey is zero; right, the pixels that it sees. Best first, in rows.",
-        f"The receptive field is {field.size}x{field.size} pixels, in steps of {field.stride}; white is outside of the "
-        f"photo. Photos have a long side of at most {size} pixels. {len(excited)} of the {channels} maps are excited "
-        "by nine photos or more.",
-        (sheet, f"{len(chosen)} maps of {layer}"),
-    ])
+    write(
+        output,
+        f"{layer}: what its feature maps answer to",
+        [
+            f"For each feature map of {layer} ({network.name}): the nine photos, of {len(files)}, with its strongest "
+            "activations. Left, each activation alone projected down to pixels by the deconvnet, each scaled by itself, "
+            "grey is zero; right, the pixels that it sees. Best first, in rows.",
+            f"The receptive field is {field.size}x{field.size} pixels, in steps of {field.stride}; white is outside of the "
+            f"photo. Photos have a long side of at most {size} pixels. {len(excited)} of the {channels} maps are excited "
+            "by nine photos or more.",
+            (sheet, f"{len(chosen)} maps of {layer}"),
+        ],
+    )
     return chosen
 
 

@@ -10,16 +10,16 @@ import numpy as np
 import torch
 from PIL import Image
 
-from allaprima.baseline.optimizer import read_photo
-from allaprima.errors import AllaprimaError
+from allaprima.core.errors import AllaprimaError
+from allaprima.core.progress import progress_bar
 from allaprima.insight.deconvnet import check_picture
 from allaprima.insight.features import find_photos
+from allaprima.insight.page import table
 from allaprima.insight.sheet import announce, drawn, enlarge, figure, grid, write
+from allaprima.media.pictures import read_photo
 from allaprima.models.loss_network import LossNetwork
 from allaprima.models.perceptual import gram_matrix, style_cost
-from allaprima.page import table
-from allaprima.progress import progress_bar
-from allaprima.train.photos import to_tensor
+from allaprima.models.tensors import to_tensor
 
 LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3", "relu5_3")
 ROOM = 1.5  # the photo's short side over the window's: enough for every turn of the window (the root of 2), and a shift
@@ -135,14 +135,21 @@ def invariance(
     with progress_bar() as bar:
         task = bar.add_task("changes", total=len(files) * len(CHANGES), note="")
         found = distances(network, layers, images, window, lambda: bar.advance(task))
-    write(output, "What the layers ignore: translation, scale and rotation", [
-        f"{len(files)} photos: {', '.join(file.name for file in files)}. A window of {window}x{window} pixels in the "
-        "middle of each is moved, scaled and turned.",
-        (_examples(images[0], window), "some of the windows, of the first photo"),
-        (_plots(found, layers, window), f"mean over the photos; shaded, from the least to the largest; {network.name}"),
-        "<h2>Means</h2>",
-        *_tables(found, window),
-    ])
+    write(
+        output,
+        "What the layers ignore: translation, scale and rotation",
+        [
+            f"{len(files)} photos: {', '.join(file.name for file in files)}. A window of {window}x{window} pixels in the "
+            "middle of each is moved, scaled and turned.",
+            (_examples(images[0], window), "some of the windows, of the first photo"),
+            (
+                _plots(found, layers, window),
+                f"mean over the photos; shaded, from the least to the largest; {network.name}",
+            ),
+            "<h2>Means</h2>",
+            *_tables(found, window),
+        ],
+    )
     return found
 
 

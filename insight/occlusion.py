@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from allaprima.baseline.optimizer import read_photo
-from allaprima.errors import AllaprimaError
+from allaprima.core.errors import AllaprimaError
+from allaprima.core.progress import console, progress_bar
 from allaprima.insight.deconvnet import Deconvnet, as_picture, check_picture, only
+from allaprima.insight.page import table
 from allaprima.insight.sheet import announce, drawn, figure, write
+from allaprima.media.pictures import read_photo
 from allaprima.models.loss_network import UNREADABLE, LossNetwork
-from allaprima.page import table
-from allaprima.progress import console, progress_bar
-from allaprima.train.photos import to_tensor
+from allaprima.models.tensors import to_tensor
 
 BATCH = 8
 # What torchvision's networks are given: RGB, 0..1, standardised.
@@ -44,8 +44,7 @@ class Occlusion:
 
 
 def occluded(picture: torch.Tensor, y: float, x: float, square: int) -> torch.Tensor:
-    """A copy of a picture [1, 3, H, W], 0..1, with a grey square of `square` pixels centred at (y, x), cut at the rim.
-    """
+    """A copy of a picture [1, 3, H, W], 0..1, with a grey square of `square` pixels centred at (y, x), cut at the rim."""
     picture = picture.clone()
     top, left = (round(centre - square / 2) for centre in (y, x))
     picture[..., max(top, 0) : max(top + square, 0), max(left, 0) : max(left + square, 0)] = 0.5
@@ -105,7 +104,9 @@ def load_classifier(weights=None):
     if not weights and not file.is_file():
         console.print(
             f"Class probabilities are left out: put torchvision's {file.name} into {file.parent}, or name it with "
-            "--classifier.", highlight=False, soft_wrap=True,
+            "--classifier.",
+            highlight=False,
+            soft_wrap=True,
         )
         return None
     with torch.device("meta"):  # no memory and no time for weights that are replaced at once
@@ -133,7 +134,14 @@ def probabilities(classifier, pictures: torch.Tensor) -> torch.Tensor:
 
 
 def occlusion(
-    photos, layer="relu5_3", output="occlusion.html", *, size=320, square=64, stride=20, classifier=None,
+    photos,
+    layer="relu5_3",
+    output="occlusion.html",
+    *,
+    size=320,
+    square=64,
+    stride=20,
+    classifier=None,
     network: LossNetwork | None = None,
 ) -> list[Occlusion]:
     """Write a page of what a grey square over each place of each photo does to `layer`, and to a classifier.
@@ -154,8 +162,15 @@ def occlusion(
     with progress_bar() as bar:
         task = bar.add_task("squares", total=sum(counts), unit="squares", note="")
         found = [
-            occlude(network, layer, picture, square=square, stride=stride, classifier=model,
-                    each=lambda count: bar.advance(task, count))
+            occlude(
+                network,
+                layer,
+                picture,
+                square=square,
+                stride=stride,
+                classifier=model,
+                each=lambda count: bar.advance(task, count),
+            )
             for picture in pictures
         ]
     parts = [

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from allaprima.baseline.optimizer import Descent, Result, optimize, read_photo
-from allaprima.errors import AllaprimaError
+from allaprima.baseline.optimizer import Descent, Result, optimize
+from allaprima.core.errors import AllaprimaError
+from allaprima.core.progress import progress_bar
+from allaprima.insight.page import table
 from allaprima.insight.sheet import announce, grid, write
+from allaprima.media.pictures import read_photo
 from allaprima.models.loss_network import LossNetwork
 from allaprima.models.perceptual import Objective
-from allaprima.page import table
-from allaprima.progress import progress_bar
 
 # Those of the paper, behind their ReLUs.
 CONTENT_LAYERS = ("relu1_2", "relu2_2", "relu3_2", "relu4_2", "relu5_2")
@@ -41,18 +42,30 @@ def plan(content_layers, style_layers) -> list[tuple[str, tuple[str, ...]]]:
 
 
 def reconstruct(
-    photo: np.ndarray, painting: np.ndarray, kind: str, layers, network: LossNetwork, iterations=100, seed=0,
+    photo: np.ndarray,
+    painting: np.ndarray,
+    kind: str,
+    layers,
+    network: LossNetwork,
+    iterations=100,
+    seed=0,
     each=lambda: None,
 ) -> Reconstruction:
     """One picture, from noise. photo, painting: uint8 [H, W, 3]; layers: as in `plan`. Ctrl-C raises KeyboardInterrupt.
 
     Each style layer counts as much as the others at the start of a transfer (`balance`).
     """
-    weights = {layer: 1.0 for layer in layers}
+    weights = dict.fromkeys(layers, 1.0)
     objective = Objective(weights, {}, beta=0.0) if kind == "content" else Objective({}, weights, alpha=0.0)
     target = photo if kind == "content" else painting
     result: Result = optimize(
-        target, painting, objective, network=network, descent=Descent(iterations=iterations), init="noise", seed=seed,
+        target,
+        painting,
+        objective,
+        network=network,
+        descent=Descent(iterations=iterations),
+        init="noise",
+        seed=seed,
         each=lambda step, picture: each(),
     )
     if result.ended == "stopped":
@@ -65,8 +78,16 @@ def reconstruct(
 
 
 def reconstructions(
-    photo, painting, output="reconstruct.html", *, content_layers=CONTENT_LAYERS, style_layers=STYLE_LAYERS, size=192,
-    iterations=100, seed=0, network: LossNetwork | None = None,
+    photo,
+    painting,
+    output="reconstruct.html",
+    *,
+    content_layers=CONTENT_LAYERS,
+    style_layers=STYLE_LAYERS,
+    size=192,
+    iterations=100,
+    seed=0,
+    network: LossNetwork | None = None,
 ) -> list[Reconstruction]:
     """Write a page of a photo's content from one layer alone, and a painting's style from the layers up to l.
 
@@ -80,7 +101,7 @@ def reconstructions(
     if not content_layers and not style_layers:
         raise AllaprimaError("There are no layers to reconstruct from: give content layers, style layers, or both.")
     originals = {"content": read_photo(photo, size), "style": read_photo(painting, size)}
-    for kind, file, layers in (("content", photo, content_layers), ("style", painting, style_layers)):
+    for kind, layers in (("content", content_layers), ("style", style_layers)):
         for layer in layers:
             network.check([layer])
             network.check_size(originals[kind].shape[:2], [layer])
@@ -91,9 +112,9 @@ def reconstructions(
         task = bar.add_task("iterations", total=len(todo) * iterations, unit="it", note="")
         for number, (kind, layers) in enumerate(todo):
             bar.update(task, note=f"{kind}, {layers[-1]}")
-            found.append(reconstruct(
-                *originals.values(), kind, layers, network, iterations, seed, lambda: bar.advance(task)
-            ))
+            found.append(
+                reconstruct(*originals.values(), kind, layers, network, iterations, seed, lambda: bar.advance(task))
+            )
             bar.update(task, completed=(number + 1) * iterations)
     rows = []
     for kind, file in (("content", photo), ("style", painting)):
@@ -101,12 +122,16 @@ def reconstructions(
         if of_kind:
             rows.append([(originals[kind], Path(file).name), *((one.image, _caption(one)) for one in of_kind)])
     lines = [[one.kind, ", ".join(one.layers), one.remaining, one.error] for one in found]
-    write(output, "What the layers keep", [
-        f"Each picture began as noise; {iterations} iterations of L-BFGS made the layer, of {network.name}, answer to "
-        "it as to the photo (content: activations) or as to the painting (style: Gram matrices).",
-        (grid(rows), "above, content from one layer alone; below, style from the layers up to this one"),
-        table(["from", "layers", "remaining part of J", "difference to the original, grey levels"], lines),
-    ])
+    write(
+        output,
+        "What the layers keep",
+        [
+            f"Each picture began as noise; {iterations} iterations of L-BFGS made the layer, of {network.name}, answer to "
+            "it as to the photo (content: activations) or as to the painting (style: Gram matrices).",
+            (grid(rows), "above, content from one layer alone; below, style from the layers up to this one"),
+            table(["from", "layers", "remaining part of J", "difference to the original, grey levels"], lines),
+        ],
+    )
     return found
 
 

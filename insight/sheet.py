@@ -8,11 +8,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
-from allaprima import __version__
-from allaprima.errors import AllaprimaError
-from allaprima.files import atomic, check_output, write_atomically
-from allaprima.page import page, row
-from allaprima.progress import console
+from allaprima.core import __version__
+from allaprima.core.errors import AllaprimaError
+from allaprima.core.files import atomic, check_output, write_atomically
+from allaprima.core.progress import console
+from allaprima.insight.page import page, row
 
 GAP, LINE = 8, 18  # pixels between pictures; of a line of text
 DPI = 100

@@ -79,7 +79,13 @@ class Conv(nn.Module):
     def __init__(self, inputs, outputs, kernel=3, stride=1, groups=1, norm=None, act=True, pad="zero"):
         super().__init__()
         self.conv = nn.Conv2d(
-            inputs, outputs, kernel, stride, groups=groups, bias=norm is None, padding=kernel // 2 if pad == "zero" else 0
+            inputs,
+            outputs,
+            kernel,
+            stride,
+            groups=groups,
+            bias=norm is None,
+            padding=kernel // 2 if pad == "zero" else 0,
         )
         self.norm = norm(outputs) if norm else None
         self.act, self.reflect = act, kernel // 2 if pad == "reflect" else 0
@@ -164,7 +170,7 @@ class Grain(nn.Module):
 
     In training it begins at `start`, (y, x), another place for each step: crops that all lie on the same piece of it would
     be learned by heart, with every star of *The Starry Night* at its place. period: pixels after which it repeats, a multiple
-    of 8; tiles.GRID, so that tiles of a picture fit together.
+    of 8; contract.GRID, so that tiles of a picture fit together.
     """
 
     STRENGTH = 0.3
@@ -178,7 +184,8 @@ class Grain(nn.Module):
     def forward(self, x):
         start = self.start if self.training else torch.zeros_like(self.start)
         rows, columns = (
-            (torch.arange(size, device=x.device) + first) % self.noise.shape[-1] for size, first in zip(x.shape[2:], start)
+            (torch.arange(size, device=x.device) + first) % self.noise.shape[-1]
+            for size, first in zip(x.shape[2:], start)
         )
         noise = self.noise[:, :, rows][..., columns]
         return torch.cat([x, noise.expand(len(x), -1, -1, -1)], 1)
@@ -198,7 +205,9 @@ class Grain(nn.Module):
         """The noise from one bit for each pixel, 131 kB instead of 4 MB; runtimes unpack it once, when they load it."""
         bits = np.packbits(self.noise[0, 0].cpu().numpy() > 0, axis=1, bitorder="little")
         bits = graph.cast(graph.constant(bits[..., None], np.uint8), TensorProto.INT32)
-        bits = graph.add("Mod", graph.add("Div", bits, graph.constant(2 ** np.arange(8), np.int32)), graph.constant(2, np.int32))
+        bits = graph.add(
+            "Mod", graph.add("Div", bits, graph.constant(2 ** np.arange(8), np.int32)), graph.constant(2, np.int32)
+        )
         bits = graph.cast(graph.add("Reshape", bits, graph.ints(*self.noise.shape)))
         return graph.add("Mul", graph.add("Sub", bits, graph.constant(0.5)), graph.constant(2 * self.STRENGTH))
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from allaprima.errors import AllaprimaError
+from allaprima.core.errors import AllaprimaError
 
 
 def default_device() -> torch.device:

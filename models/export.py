@@ -15,9 +15,9 @@ import torch
 from onnx import TensorProto, helper
 from PIL import Image
 
-from allaprima import __version__
-from allaprima.errors import AllaprimaError
-from allaprima.files import write_atomically
+from allaprima.core import __version__
+from allaprima.core.errors import AllaprimaError
+from allaprima.core.files import write_atomically
 from allaprima.models.blocks import Graph
 from allaprima.models.transformer import Transformer
 
@@ -87,7 +87,9 @@ def _padded_photo(graph: Graph, image: str, network: Transformer):
     for axis in (1, 2):
         size = graph.add("Slice", shape, graph.ints(axis), graph.ints(axis + 1), graph.ints(0))
         # ONNX's Mod has the sign of the divisor, as Python's
-        missing = graph.add("Mod", graph.add("Sub", graph.ints(-sum(network.margin)), size), graph.ints(network.multiple))
+        missing = graph.add(
+            "Mod", graph.add("Sub", graph.ints(-sum(network.margin)), size), graph.ints(network.multiple)
+        )
         ends.append(graph.add("Add", missing, graph.ints(after)))
         sizes.append(size)
     after = graph.add("Concat", graph.ints(0), *ends, graph.ints(0), axis=0)

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
 
-from allaprima.errors import AllaprimaError
+from allaprima.core.errors import AllaprimaError
 
 OXFORD_WEIGHTS = Path(__file__).parent / "weights" / "vgg16_oxford.safetensors"
 # For each network: convolutions in each of its five blocks.

@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
 
-from allaprima.errors import AllaprimaError
-from allaprima.infer.tiles import GRID
+from allaprima.core.contract import GRID
+from allaprima.core.errors import AllaprimaError
 from allaprima.models.blocks import (
     Contrast,
     Conv,

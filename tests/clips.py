@@ -23,8 +23,7 @@ def panned(count, width, height, photo=0):
         yield canvas[top : top + height, left : left + width]
 
 
-def write_clip(path, frames, rate=25, times=None, time_base=None, sound=(), first=0.0, index_in_front=False,
-               **options):
+def write_clip(path, frames, rate=25, times=None, time_base=None, sound=(), first=0.0, index_in_front=False, **options):
     """Encode frames to `path`.
 
     times: the start of each frame in units of time_base, for a variable frame rate. sound: one (codec, rate, layout)
@@ -39,8 +38,10 @@ def write_clip(path, frames, rate=25, times=None, time_base=None, sound=(), firs
         video.height, video.width = frames[0].shape[:2]
         video.pix_fmt = "yuv444p" if video.height % 2 or video.width % 2 else "yuv420p"
         video.codec_context.time_base = time_base
-        voices = [(out.add_stream(name, rate=hertz, layout=layout), 220 * (k + 1))
-                  for k, (name, hertz, layout) in enumerate(sound)]
+        voices = [
+            (out.add_stream(name, rate=hertz, layout=layout), 220 * (k + 1))
+            for k, (name, hertz, layout) in enumerate(sound)
+        ]
         for rgb, start in zip(frames, times, strict=True):
             frame = av.VideoFrame.from_ndarray(rgb).reformat(format=video.pix_fmt)
             frame.pts, frame.time_base = start + round(first / time_base), time_base

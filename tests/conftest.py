@@ -36,11 +36,16 @@ def make_model(path, strength=True, metadata=None, channels=8, seed=0):
 
     node = helper.make_node
     initializers = [
-        weight("w1", channels, 3, 3, 3, gain=0.01), weight("w2", 3, channels, 3, 3, gain=8.0),
-        constant("scale", np.ones(channels, np.float32)), constant("shift", np.full(channels, 0.3, np.float32)),
-        constant("grey", np.full((1, 3, 1, 1), 110, np.float32)), constant("twice", np.float32([1, 1, 2, 2])),
-        constant("from", np.int64([0, 0])), constant("axes", np.int64([2, 3])),
-        constant("low", np.float32(0)), constant("high", np.float32(255)),
+        weight("w1", channels, 3, 3, 3, gain=0.01),
+        weight("w2", 3, channels, 3, 3, gain=8.0),
+        constant("scale", np.ones(channels, np.float32)),
+        constant("shift", np.full(channels, 0.3, np.float32)),
+        constant("grey", np.full((1, 3, 1, 1), 110, np.float32)),
+        constant("twice", np.float32([1, 1, 2, 2])),
+        constant("from", np.int64([0, 0])),
+        constant("axes", np.int64([2, 3])),
+        constant("low", np.float32(0)),
+        constant("high", np.float32(255)),
     ]
     nodes = [
         node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
@@ -48,8 +53,14 @@ def make_model(path, strength=True, metadata=None, channels=8, seed=0):
         node("Conv", ["photo", "w1"], ["c1"], strides=[2, 2], pads=[1, 1, 1, 1]),
         node("InstanceNormalization", ["c1", "scale", "shift"], ["n1"], epsilon=1e-5),
         node("Relu", ["n1"], ["r1"]),
-        node("Resize", ["r1", "", "twice"], ["up"], mode="nearest", coordinate_transformation_mode="asymmetric",
-             nearest_mode="floor"),
+        node(
+            "Resize",
+            ["r1", "", "twice"],
+            ["up"],
+            mode="nearest",
+            coordinate_transformation_mode="asymmetric",
+            nearest_mode="floor",
+        ),
         node("Shape", ["photo"], ["size"], start=2, end=4),
         node("Slice", ["up", "from", "size", "axes"], ["cut"]),
         node("Conv", ["cut", "w2"], ["c2"], pads=[1, 1, 1, 1]),
@@ -78,11 +89,20 @@ def make_model(path, strength=True, metadata=None, channels=8, seed=0):
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     thumbnail = io.BytesIO()
     Image.new("RGB", (32, 32), (40, 60, 160)).save(thumbnail, "JPEG")
-    helper.set_model_props(model, {
-        "name": "tiny", "architecture": "tiny", "credit": "Nobody, 2024", "licence": "MIT", "version": "0.1.0",
-        "thumbnail": base64.b64encode(thumbnail.getvalue()).decode(),
-        "settings": json.dumps({"steps": 0}), "losses": json.dumps({"total": 1.0}), **(metadata or {}),
-    })
+    helper.set_model_props(
+        model,
+        {
+            "name": "tiny",
+            "architecture": "tiny",
+            "credit": "Nobody, 2024",
+            "licence": "MIT",
+            "version": "0.1.0",
+            "thumbnail": base64.b64encode(thumbnail.getvalue()).decode(),
+            "settings": json.dumps({"steps": 0}),
+            "losses": json.dumps({"total": 1.0}),
+            **(metadata or {}),
+        },
+    )
     onnx.checker.check_model(model)
     onnx.save(model, path)
     return Path(path)

@@ -7,12 +7,13 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import PHOTOS, make_model
 from PIL import Image
 
-from allaprima import cli
-from allaprima.infer import images
-from allaprima.infer.images import read_picture
+from allaprima.commands import app as cli
+from allaprima.infer import jobs
+from allaprima.media import pictures as images
+from allaprima.media.pictures import read_picture
+from conftest import PHOTOS, make_model
 
 CHELSEA = PHOTOS / "chelsea.jpg"
 
@@ -20,6 +21,7 @@ CHELSEA = PHOTOS / "chelsea.jpg"
 @pytest.fixture
 def refused(capsys, monkeypatch, tmp_path):
     """Run the command line in process: it must say one sentence with `says` in it, exit by 2, and write nothing."""
+
     def run(*arguments, says):
         before = sorted(tmp_path.rglob("*"))
         monkeypatch.setattr(sys, "argv", ["allaprima", *map(str, arguments)])
@@ -33,6 +35,7 @@ def refused(capsys, monkeypatch, tmp_path):
         assert says in lines[0]
         assert sorted(tmp_path.rglob("*")) == before
         return lines[0]
+
     return run
 
 
@@ -41,15 +44,20 @@ def broken_pictures(folder):
     png = folder / "whole.png"
     Image.open(CHELSEA).save(png)
     return {
-        "missing.jpg": (None, "does not exist"), "empty.jpg": (b"", "empty.jpg is empty. Copy"),
-        "short.jpg": (data[:len(data) // 2], "cut short"), "short.png": (png.read_bytes()[:20000], "cut short"),
-        "header.jpg": (data[:60], ""), "text.jpg": (b"Dear diary, " * 40, "not a picture"),
-        "model.png": (b"\x08\x07\x12\x04test", "not a picture"), "notes.txt": (b"a note", ""),
+        "missing.jpg": (None, "does not exist"),
+        "empty.jpg": (b"", "empty.jpg is empty. Copy"),
+        "short.jpg": (data[: len(data) // 2], "cut short"),
+        "short.png": (png.read_bytes()[:20000], "cut short"),
+        "header.jpg": (data[:60], ""),
+        "text.jpg": (b"Dear diary, " * 40, "not a picture"),
+        "model.png": (b"\x08\x07\x12\x04test", "not a picture"),
+        "notes.txt": (b"a note", ""),
     }
 
 
-@pytest.mark.parametrize("name", ["missing.jpg", "empty.jpg", "short.jpg", "short.png", "header.jpg", "text.jpg",
-                                  "model.png", "notes.txt"])
+@pytest.mark.parametrize(
+    "name", ["missing.jpg", "empty.jpg", "short.jpg", "short.png", "header.jpg", "text.jpg", "model.png", "notes.txt"]
+)
 def test_pictures_that_are_none(tmp_path, tiny_model, refused, name):
     data, says = broken_pictures(tmp_path)[name]
     if data is not None:
@@ -75,9 +83,12 @@ def test_models_that_are_none(tmp_path, tiny_model, refused):
     newer = onnx.load(tiny_model)
     newer.opset_import[0].version = 999
     cases = {
-        "missing.onnx": (None, "does not exist"), "empty.onnx": (b"", "is empty"),
-        "short.onnx": (data[:len(data) // 2], "cut short"), "shorter.onnx": (data[:5], "cut short"),
-        "photo.onnx": (CHELSEA.read_bytes(), "not an ONNX file"), "text.onnx": (b"hello", "not an ONNX file"),
+        "missing.onnx": (None, "does not exist"),
+        "empty.onnx": (b"", "is empty"),
+        "short.onnx": (data[: len(data) // 2], "cut short"),
+        "shorter.onnx": (data[:5], "cut short"),
+        "photo.onnx": (CHELSEA.read_bytes(), "not an ONNX file"),
+        "text.onnx": (b"hello", "not an ONNX file"),
         "renamed.onnx": (renamed.SerializeToString(), "image uint8 [N, H, W, 3] -> out uint8 [N, H, W, 3]"),
         "fixed.onnx": (fixed.SerializeToString(), "one size only"),
         "newer.onnx": (newer.SerializeToString(), "can't open"),
@@ -94,12 +105,12 @@ def test_models_that_are_none(tmp_path, tiny_model, refused):
 
 @pytest.mark.parametrize("cut", range(1, 40))
 def test_a_model_cut_anywhere_is_refused_or_whole(tmp_path, tiny_model, cut):
-    from allaprima.errors import AllaprimaError
+    from allaprima.core.errors import AllaprimaError
     from allaprima.infer.stylizer import Stylizer
 
     data = tiny_model.read_bytes()
     path = tmp_path / "cut.onnx"
-    path.write_bytes(data[:len(data) * cut // 40])
+    path.write_bytes(data[: len(data) * cut // 40])
     with pytest.raises(AllaprimaError) as error:
         Stylizer(path)
     assert "\n" not in str(error.value) and "cut.onnx" in str(error.value)
@@ -132,6 +143,7 @@ def test_outputs_that_cannot_be_written(tmp_path, tiny_model, refused):
 @pytest.mark.parametrize("suffix", ["jpg", "jp2"])
 def test_a_full_disk(tmp_path, tiny_model, refused, monkeypatch, suffix):
     """The disk takes the first kilobyte, and then no more; what was there before is untouched."""
+
     def write_bytes(path, data):
         with path.open("wb") as file:
             file.write(data[:1024])
@@ -140,14 +152,13 @@ def test_a_full_disk(tmp_path, tiny_model, refused, monkeypatch, suffix):
     target = tmp_path / f"out.{suffix}"
     target.write_bytes(b"as it was")
     monkeypatch.setattr(type(target), "write_bytes", write_bytes)
-    monkeypatch.setattr("allaprima.infer.convert.say", lambda sentence: None)  # what it is about to write
+    monkeypatch.setattr("allaprima.infer.jobs.say", lambda sentence: None)  # what it is about to write
     refused("stylize", CHELSEA, "-m", tiny_model, "-o", target, says="The disk is full")
     assert target.read_bytes() == b"as it was"
 
 
 def test_a_full_disk_stops_a_folder_at_once(tmp_path, tiny_model, monkeypatch):
-    from allaprima.errors import AllaprimaError
-    from allaprima.infer import convert
+    from allaprima.core.errors import AllaprimaError
 
     calls = []
 
@@ -155,15 +166,15 @@ def test_a_full_disk_stops_a_folder_at_once(tmp_path, tiny_model, monkeypatch):
         calls.append(path)
         raise AllaprimaError("The disk is full") from OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(convert, "write_picture", full)
+    monkeypatch.setattr(jobs, "write_picture", full)
     with pytest.raises(AllaprimaError, match="The disk is full"):
-        convert.stylize(PHOTOS, tmp_path / "out", tiny_model)
+        jobs.stylize(PHOTOS, tmp_path / "out", tiny_model)
     assert len(calls) == 1
 
 
 def test_what_a_format_cannot_hold(tmp_path, tiny_model, refused, monkeypatch):
     Image.new("RGB", (16500, 16)).save(tmp_path / "long.png")
-    monkeypatch.setattr("allaprima.infer.convert.say", lambda sentence: None)
+    monkeypatch.setattr("allaprima.infer.jobs.say", lambda sentence: None)
     refused("stylize", tmp_path / "long.png", "-m", tiny_model, "-o", tmp_path / "out.webp", says="at most 16383")
 
 
@@ -177,7 +188,8 @@ def test_a_picture_larger_than_the_memory(tmp_path, tiny_model, refused, monkeyp
 
     header = struct.pack(">IIBBBBB", 2_000_000, 1_000_000, 8, 2, 0, 0, 0)
     (tmp_path / "bomb.png").write_bytes(
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b""))
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    )
     out = ["-m", tiny_model, "-o", tmp_path / "out.png"]
     refused("stylize", tmp_path / "bomb.png", *out, says="2000000x1000000, more than the free memory")
     monkeypatch.setattr(images, "free_memory", lambda: 1_000_000)
@@ -203,14 +215,13 @@ def test_one_pixel_is_a_picture(tmp_path, tiny_model, monkeypatch):
 
 
 def test_ctrl_c_leaves_nothing(tmp_path, tiny_model, monkeypatch):
-    from allaprima.infer import convert
 
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Image.Image, "save", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        convert.stylize(CHELSEA, tmp_path / "out.jpg", tiny_model)
+        jobs.stylize(CHELSEA, tmp_path / "out.jpg", tiny_model)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -5,11 +5,12 @@ import subprocess
 import sys
 
 import av
-import clips
 import pytest
 
-from allaprima.errors import AllaprimaError
-from allaprima.infer.video import sample_frames, stylize_video
+import clips
+from allaprima.core.errors import AllaprimaError
+from allaprima.infer.video import stylize_video
+from allaprima.media.clips import sample_frames
 
 
 def same(rgb, strength=1.0):
@@ -79,10 +80,18 @@ def noise_frames(path):
     path.with_suffix(".mkv").unlink()
 
 
-@pytest.mark.parametrize("make, words", [
-    (empty, "not a video"), (text, "not a video"), (headless, "cut off"), (song, "no video stream"),
-    (sound_only, "no video stream"), (no_frames, "no frame|no video stream|not a video"), (noise_frames, "no frame"),
-])
+@pytest.mark.parametrize(
+    "make, words",
+    [
+        (empty, "not a video"),
+        (text, "not a video"),
+        (headless, "cut off"),
+        (song, "no video stream"),
+        (sound_only, "no video stream"),
+        (no_frames, "no frame|no video stream|not a video"),
+        (noise_frames, "no frame"),
+    ],
+)
 def test_what_is_no_video_is_refused(tmp_path, make, words):
     source = tmp_path / "source.mp4"
     make(source)
@@ -118,7 +127,7 @@ def test_a_folder_without_permission(tmp_path, clip):
 
 FULL = """
 import resource, signal, sys
-from allaprima.errors import AllaprimaError
+from allaprima.core.errors import AllaprimaError
 from allaprima.infer.video import stylize_video
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), resource.RLIM_INFINITY))
@@ -142,8 +151,12 @@ def test_a_disk_that_fills_up_leaves_nothing(tmp_path, room):
 
 @pytest.mark.parametrize("ending", [".mkv", ".ts", ".mp4", ".avi"])
 def test_a_broken_tail_is_left_out_with_a_warning(tmp_path, capsys, ending):
-    source = clips.write_clip(tmp_path / f"in{ending}", clips.panned(100, 160, 120),
-                              sound=[("libmp3lame", 44100, "mono")], index_in_front=True)
+    source = clips.write_clip(
+        tmp_path / f"in{ending}",
+        clips.panned(100, 160, 120),
+        sound=[("libmp3lame", 44100, "mono")],
+        index_in_front=True,
+    )
     source.write_bytes(source.read_bytes()[: source.stat().st_size * 6 // 10])
     stylize_video(source, tmp_path / "out.mp4", same)
     frames, times = clips.decoded(tmp_path / "out.mp4")

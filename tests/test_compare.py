@@ -9,14 +9,14 @@ from PIL import Image
 from typer import Typer
 from typer.testing import CliRunner
 
-from allaprima.baseline import commands
 from allaprima.baseline import compare as compare_module
 from allaprima.baseline.compare import compare, compare_photos, contact_sheet
 from allaprima.baseline.optimizer import Descent, optimize
-from allaprima.errors import AllaprimaError
+from allaprima.commands import baseline as commands
+from allaprima.core.errors import AllaprimaError
 from allaprima.models.loss_network import LossNetwork
 from allaprima.models.perceptual import Objective, PerceptualLoss
-from allaprima.train.photos import read_style, to_tensor
+from allaprima.models.tensors import read_style, to_tensor
 from conftest import PHOTOS, make_model
 
 GOAL = Objective(content={"relu2_2": 1e-5}, style={"relu1_2": 1e-9, "relu2_2": 1e-9})
@@ -55,8 +55,16 @@ def long_run(photo, painting, loss):
     def each(step, picture):
         pictures[step.iteration] = (picture[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
 
-    trace = optimize(photo, style, GOAL, network=loss.network, balanced=False, style_size=72,
-                     descent=Descent(iterations=25), each=each).trace
+    trace = optimize(
+        photo,
+        style,
+        GOAL,
+        network=loss.network,
+        balanced=False,
+        style_size=72,
+        descent=Descent(iterations=25),
+        each=each,
+    ).trace
     return pictures[4], pictures[25], trace
 
 
@@ -76,8 +84,11 @@ def test_the_optimizers_own_picture_is_worth_its_iteration(photo, loss, style_ta
 def test_costs_are_those_of_the_pictures(photo, loss, style_targets, long_run):
     (row,) = compare_photos(lambda image: long_run[0], [photo], loss, style_targets, iterations=6)
     targets = loss.content_targets(to_tensor(photo)), style_targets
-    for picture, costs in ((row.network, row.network_costs), (row.finished, row.finished_costs),
-                           (row.at_equivalent, vars(row.trace[row.equivalent_iteration]))):
+    for picture, costs in (
+        (row.network, row.network_costs),
+        (row.finished, row.finished_costs),
+        (row.at_equivalent, vars(row.trace[row.equivalent_iteration])),
+    ):
         expected = loss(to_tensor(picture), *targets)
         for name in ("J", "content", "content_as_written", "style"):
             assert costs[name] == pytest.approx(getattr(expected, name).item(), rel=0.03), name
@@ -115,8 +126,14 @@ def test_a_pass_is_timed_warm(photo, loss, style_targets):
 
 def test_progress_counts_photos_and_iterations(photo, loss, style_targets):
     seen = []
-    rows = compare_photos(lambda image: image, [photo, photo[:48]], loss, style_targets, 2,
-                          lambda number, step: seen.append((number, step.iteration)))
+    rows = compare_photos(
+        lambda image: image,
+        [photo, photo[:48]],
+        loss,
+        style_targets,
+        2,
+        lambda number, step: seen.append((number, step.iteration)),
+    )
     assert seen == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]
     assert [row.photo.shape for row in rows] == [photo.shape, photo[:48].shape]
 
@@ -146,8 +163,14 @@ def files(tmp_path, photo, painting):
     """Two photos, and a model that remembers how it was trained."""
     Image.fromarray(photo).save(tmp_path / "one.png")
     Image.fromarray(photo[:, ::-1]).save(tmp_path / "two.png")
-    settings = {"objective": GOAL.to_dict(), "style_size": 72, "loss_network": "vgg16_oxford", "pooling": "avg",
-                "size": 64, "style_path": str(painting)}
+    settings = {
+        "objective": GOAL.to_dict(),
+        "style_size": 72,
+        "loss_network": "vgg16_oxford",
+        "pooling": "avg",
+        "size": 64,
+        "style_path": str(painting),
+    }
     make_model(tmp_path / "model.onnx", metadata={"settings": json.dumps(settings)})
     return tmp_path
 
@@ -159,8 +182,9 @@ def run(*arguments):
 
 
 def test_the_command_prints_a_table_and_writes_the_picture(files, photo):
-    result = run(files / "one.png", files / "two.png", "-m", files / "model.onnx", "-o", files / "sheet.png",
-                 "--iterations", 3)
+    result = run(
+        files / "one.png", files / "two.png", "-m", files / "model.onnx", "-o", files / "sheet.png", "--iterations", 3
+    )
     assert result.exit_code == 0, result.output
     for word in ("one.png", "two.png", "network", "optimizer 3", "as written", "seconds", "one pass is worth"):
         assert word in result.output
@@ -172,9 +196,13 @@ def test_J_is_that_of_the_models_training(files, painting, monkeypatch):
     """Objective, pooling and the painting's size come from the model file; --style takes the place of its painting."""
     seen = []
     real = compare_module.compare_photos
-    monkeypatch.setattr(compare_module, "compare_photos",
-                        lambda stylize, photos, loss, targets, *rest: seen.append((loss, targets))
-                        or real(stylize, photos, loss, targets, *rest))
+    monkeypatch.setattr(
+        compare_module,
+        "compare_photos",
+        lambda stylize, photos, loss, targets, *rest: (
+            seen.append((loss, targets)) or real(stylize, photos, loss, targets, *rest)
+        ),
+    )
     compare(files / "model.onnx", [files / "one.png"], iterations=1)
     (loss, targets), expected = seen[0], PerceptualLoss(LossNetwork(pooling="avg"), GOAL)
     assert loss.objective == GOAL and loss.network.pooling == "avg"
@@ -214,15 +242,18 @@ def test_ctrl_c_shows_the_photos_that_are_done(files, photo, monkeypatch, capfd)
     assert not (files / "none.png").exists()
 
 
-@pytest.mark.parametrize("arguments, sentence", [
-    (["nowhere.png", "-m", "model.onnx"], "nowhere.png does not exist"),
-    (["one.png", "-m", "nowhere.onnx"], "nowhere"),
-    (["one.png", "-m", "one.png"], "not an ONNX file"),
-    (["one.png", "-m", "model.onnx", "-o", "sheet.txt"], "ending of a picture"),
-    (["one.png", "-m", "model.onnx", "--iterations", "0"], "above 0"),
-    (["one.png", "-m", "model.onnx", "--style", "nowhere.png"], "give it with --style"),
-    (["one.png", "-m", "silent.onnx"], "give it with --style"),
-])
+@pytest.mark.parametrize(
+    "arguments, sentence",
+    [
+        (["nowhere.png", "-m", "model.onnx"], "nowhere.png does not exist"),
+        (["one.png", "-m", "nowhere.onnx"], "nowhere"),
+        (["one.png", "-m", "one.png"], "not an ONNX file"),
+        (["one.png", "-m", "model.onnx", "-o", "sheet.txt"], "ending of a picture"),
+        (["one.png", "-m", "model.onnx", "--iterations", "0"], "above 0"),
+        (["one.png", "-m", "model.onnx", "--style", "nowhere.png"], "give it with --style"),
+        (["one.png", "-m", "silent.onnx"], "give it with --style"),
+    ],
+)
 def test_bad_input_is_one_sentence_and_writes_nothing(arguments, sentence, files, monkeypatch):
     make_model(files / "silent.onnx")
     monkeypatch.chdir(files)

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
-from allaprima.errors import AllaprimaError
-from allaprima.infer.convert import stylize
-from allaprima.infer.images import is_picture, picture_format, read_picture, write_picture
+from allaprima.core.errors import AllaprimaError
+from allaprima.infer.jobs import stylize
 from allaprima.infer.stylizer import Stylizer
+from allaprima.media.pictures import is_picture, picture_format, read_picture, write_picture
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
@@ -25,8 +25,10 @@ def close(a, b, levels):
     return np.abs(np.asarray(a).astype(int) - np.asarray(b)).mean() <= levels
 
 
-@pytest.mark.parametrize("mode, levels", [("RGB", 0), ("L", 0), ("1", 0), ("P", 0), ("CMYK", 0), ("YCbCr", 2),
-                                          ("LAB", 3), ("I;16", 1), ("I", 1), ("F", 1)])
+@pytest.mark.parametrize(
+    "mode, levels",
+    [("RGB", 0), ("L", 0), ("1", 0), ("P", 0), ("CMYK", 0), ("YCbCr", 2), ("LAB", 3), ("I;16", 1), ("I", 1), ("F", 1)],
+)
 def test_every_mode_becomes_the_same_rgb(tmp_path, photo, mode, levels):
     picture = Image.fromarray(photo)
     want = picture if mode not in ("L", "1", "I;16", "I", "F") else picture.convert("L").convert("RGB")
@@ -122,8 +124,9 @@ def test_without_alpha_in_the_format_the_picture_lies_on_white(tmp_path):
 
 def animation(path, photo, count=5, **settings):
     frames = [Image.fromarray(np.roll(photo[:64, :80], 9 * n, axis=1)) for n in range(count)]
-    frames[0].save(path, save_all=True, append_images=frames[1:], duration=[40 + 20 * n for n in range(count)],
-                   loop=3, **settings)
+    frames[0].save(
+        path, save_all=True, append_images=frames[1:], duration=[40 + 20 * n for n in range(count)], loop=3, **settings
+    )
     return frames
 
 
@@ -151,7 +154,7 @@ def test_transparent_animation_frames_do_not_pile_up(tmp_path, tiny_model):
     frames = []
     for n in range(4):
         dot = np.zeros((40, 80, 4), np.uint8)
-        dot[10:30, 20 * n:20 * n + 20] = (200, 40, 40, 255)
+        dot[10:30, 20 * n : 20 * n + 20] = (200, 40, 40, 255)
         frames.append(Image.fromarray(dot))
     frames[0].save(tmp_path / "in.gif", save_all=True, append_images=frames[1:], duration=100, disposal=2)
     stylize(tmp_path / "in.gif", tmp_path / "out.gif", tiny_model)
@@ -195,8 +198,11 @@ def test_which_names_are_pictures():
 
 
 @settings(max_examples=60, deadline=None)
-@given(cut=st.integers(0, 10**6), kind=st.sampled_from(["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP"]),
-       flips=st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), max_size=8))
+@given(
+    cut=st.integers(0, 10**6),
+    kind=st.sampled_from(["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP"]),
+    flips=st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), max_size=8),
+)
 def test_damaged_files_give_a_picture_or_one_sentence(tmp_path_factory, cut, kind, flips):
     buffer = io.BytesIO()
     Image.fromarray(np.arange(40 * 30 * 3, dtype=np.uint8).reshape(30, 40, 3)).save(buffer, kind)
@@ -204,7 +210,7 @@ def test_damaged_files_give_a_picture_or_one_sentence(tmp_path_factory, cut, kin
     for at, value in flips:
         data[at % len(data)] = value
     path = tmp_path_factory.mktemp("damaged") / f"photo.{kind.lower()}"
-    path.write_bytes(data[:cut % (len(data) + 1)])
+    path.write_bytes(data[: cut % (len(data) + 1)])
     try:
         picture = read_picture(path)
     except AllaprimaError as error:

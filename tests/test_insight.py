@@ -18,8 +18,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from allaprima.baseline.optimizer import Result
-from allaprima.cli import main
-from allaprima.errors import AllaprimaError
+from allaprima.commands.app import main
+from allaprima.core.errors import AllaprimaError
 from allaprima.insight.correspondence import FACES, align, disagreement, scores
 from allaprima.insight.costs import content_shares, layer_costs, style_shares
 from allaprima.insight.deconvnet import as_picture
@@ -31,8 +31,8 @@ from allaprima.insight.reconstruct import plan, reconstruct
 from allaprima.insight.sheet import LINE, grid
 from allaprima.models.loss_network import LossNetwork
 from allaprima.models.perceptual import Objective, PerceptualLoss, content_cost, gram_matrix, style_cost
+from allaprima.models.tensors import to_image, to_tensor
 from allaprima.models.transformer import transformer
-from allaprima.train.photos import to_image, to_tensor
 from allaprima.train.settings import Settings
 from allaprima.train.snapshots import snapshot_steps
 from allaprima.train.trainer import Trainer, checkpoint_of, train_style
@@ -290,7 +290,10 @@ def test_loss_of_bad_input(inspect, tiny_model, arguments, sentence):
 
 @settings(max_examples=60, deadline=None)
 @given(
-    channels=st.integers(1, 6), height=st.integers(1, 7), width=st.integers(1, 7), pictures=st.integers(1, 2),
+    channels=st.integers(1, 6),
+    height=st.integers(1, 7),
+    width=st.integers(1, 7),
+    pictures=st.integers(1, 2),
     seed=st.integers(0, 2**31),
 )
 def test_shares_sum_to_the_costs(channels, height, width, pictures, seed):
@@ -505,8 +508,17 @@ def test_disagreement_by_hand():
 
 def test_reconstruct(inspect):
     code, error, page, sheet = inspect(
-        "reconstruct", PHOTOS / "china.jpg", PHOTOS / "brushes.jpg", "--size", "48", "--iterations", "3",
-        "--content-layers", "relu2_1", "--style-layers", "relu1_1,relu1_2",
+        "reconstruct",
+        PHOTOS / "china.jpg",
+        PHOTOS / "brushes.jpg",
+        "--size",
+        "48",
+        "--iterations",
+        "3",
+        "--content-layers",
+        "relu2_1",
+        "--style-layers",
+        "relu1_1,relu1_2",
     )
     assert code == 0 and "3 pictures made from noise in 3 iterations" in error and "style, relu1_2" in error
     assert "relu1_1, relu1_2" in page and sheet.shape[0] > 2 * 32 and sheet.shape[1] > 3 * 48
@@ -529,7 +541,11 @@ def test_reconstruct_of_bad_input(inspect, arguments, sentence):
 
 def test_what_is_reconstructed():
     assert plan(["a", "b"], ["x", "y", "z"]) == [
-        ("content", ("a",)), ("content", ("b",)), ("style", ("x",)), ("style", ("x", "y")), ("style", ("x", "y", "z")),
+        ("content", ("a",)),
+        ("content", ("b",)),
+        ("style", ("x",)),
+        ("style", ("x", "y")),
+        ("style", ("x", "y", "z")),
     ]
 
 
@@ -616,8 +632,11 @@ def test_snapshots_of_another_training_are_passed_over(trained, tmp_path):
     run = tmp_path / "two.run"
     run.mkdir()
     values = {"settings": replace(SMALL, seed=7).to_dict(), "style": "other", "step": 5}
-    save_file(tensors(next(trained.with_suffix(".run").glob("snapshot*"))), run / "snapshot-000005.safetensors",
-              {"allaprima": json.dumps(values)})
+    save_file(
+        tensors(next(trained.with_suffix(".run").glob("snapshot*"))),
+        run / "snapshot-000005.safetensors",
+        {"allaprima": json.dumps(values)},
+    )
     for file in sorted(trained.with_suffix(".run").glob("snapshot*")):
         (run / file.name).write_bytes(file.read_bytes())
     assert [s.step for s in read_snapshots(run)] == [1, 2, 3, 4, 6]
@@ -626,7 +645,7 @@ def test_snapshots_of_another_training_are_passed_over(trained, tmp_path):
 @given(st.integers(1, 10**6))
 def test_snapshot_steps(steps):
     taken = snapshot_steps(steps)
-    assert taken[-1] == steps and 1 <= taken[0] and len(taken) == len(set(taken)) <= 8
+    assert taken[-1] == steps and taken[0] >= 1 and len(taken) == len(set(taken)) <= 8
     if steps % 64 == 0:
         assert [step * 64 // steps for step in taken] == [1, 2, 5, 10, 20, 30, 40, 64]
 
@@ -668,8 +687,11 @@ def test_broken_snapshots(inspect, tmp_path):
     (tmp_path / "a.run").mkdir()
     (tmp_path / "a.run" / "snapshot-000001.safetensors").write_bytes(b"nothing")
     assert "snapshot-000001.safetensors is no checkpoint" in inspect("evolution", tmp_path / "a.run")[1]
-    save_file({}, tmp_path / "a.run" / "snapshot-000001.safetensors",
-              {"allaprima": json.dumps({"settings": SMALL.to_dict(), "style": "", "step": 1})})
+    save_file(
+        {},
+        tmp_path / "a.run" / "snapshot-000001.safetensors",
+        {"allaprima": json.dumps({"settings": SMALL.to_dict(), "style": "", "step": 1})},
+    )
     assert "snapshots in" in inspect("evolution", tmp_path / "a.run")[1]
 
 
@@ -707,7 +729,12 @@ def test_guided_projections(architecture, monkeypatch):
 
 def test_layers_of_the_style_networks():
     assert list(feature_layers(transformer("live"))) == [
-        "stem", "quarter", "eighth", *(f"trunk.{n}" for n in range(1, 7)), "to_quarter", "to_half",
+        "stem",
+        "quarter",
+        "eighth",
+        *(f"trunk.{n}" for n in range(1, 7)),
+        "to_quarter",
+        "to_half",
     ]
     assert list(feature_layers(transformer("johnson"))) == [f"layers.{n}" for n in (*range(8), 9, 11)]
 
@@ -725,7 +752,7 @@ def test_the_last_snapshot_is_like_itself_and_finds_the_strongest(trained, folde
 def test_without_the_extra(missing):
     """In a fresh process: one sentence where a package is missing; the help needs none of them."""
     code = (
-        f"import sys; sys.modules[{missing!r}] = None; from allaprima.cli import main; "
+        f"import sys; sys.modules[{missing!r}] = None; from allaprima.commands.app import main; "
         "assert not {'torch', 'matplotlib'} & {name for name, module in sys.modules.items() if module}; main()"
     )
     for arguments, expected in (["--help"], 0), (["features", "--layer", "relu1_1"], 2):

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
 
-from allaprima.baseline.optimizer import read_photo
-from allaprima.errors import AllaprimaError
+from allaprima.core.errors import AllaprimaError
 from allaprima.insight.deconvnet import Deconvnet, check_picture, only, receptive_field
 from allaprima.insight.features import TOP, Hit, explain, find_photos, top_activations
+from allaprima.media.pictures import read_photo
 from allaprima.models.loss_network import CHANNELS, CONVS, LossNetwork, layer_names
-from allaprima.train.photos import to_tensor
+from allaprima.models.tensors import to_tensor
 from conftest import PHOTOS
 
 pytestmark = pytest.mark.usefixtures("one_thread")

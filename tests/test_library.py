@@ -5,17 +5,17 @@ import io
 
 import numpy as np
 import pytest
-import artifacts
-from conftest import PHOTOS, ROOT, make_model
 from PIL import Image
 from typer.testing import CliRunner
 
-from allaprima.cli import app
-from allaprima.errors import AllaprimaError
+import artifacts
+from allaprima.commands.app import app
+from allaprima.core.errors import AllaprimaError
 from allaprima.infer import library
-from allaprima.infer.convert import stylize
+from allaprima.infer.jobs import stylize
 from allaprima.infer.library import find_style, list_styles
 from allaprima.infer.stylizer import Stylizer
+from conftest import PHOTOS, ROOT, make_model
 
 
 @pytest.fixture
@@ -36,7 +36,10 @@ def run(*arguments):
 
 def test_names_files_and_who_comes_first(styles, tmp_path, monkeypatch):
     assert [(style.name, style.where) for style in list_styles()] == [
-        ("mine", "yours"), ("starry", "bundled"), ("wave", "yours")]
+        ("mine", "yours"),
+        ("starry", "bundled"),
+        ("wave", "yours"),
+    ]
     assert find_style("wave") == styles / "wave.onnx" and find_style("starry") == tmp_path / "bundled" / "starry.onnx"
     assert find_style(styles / "mine.onnx") == styles / "mine.onnx"
     assert Stylizer("mine").name == "mine"
@@ -44,10 +47,17 @@ def test_names_files_and_who_comes_first(styles, tmp_path, monkeypatch):
     assert find_style("mine.onnx").name == "mine.onnx"
 
 
-@pytest.mark.parametrize("name, says", [
-    ("stary", "Did you mean 'starry'"), ("Wave", "Did you mean 'wave'"), ("zzz", "One of mine, starry, wave"),
-    ("here", "Did you mean the file here.onnx"), ("no/such.onnx", "does not exist"), ("none.onnx", "does not exist"),
-])
+@pytest.mark.parametrize(
+    "name, says",
+    [
+        ("stary", "Did you mean 'starry'"),
+        ("Wave", "Did you mean 'wave'"),
+        ("zzz", "One of mine, starry, wave"),
+        ("here", "Did you mean the file here.onnx"),
+        ("no/such.onnx", "does not exist"),
+        ("none.onnx", "does not exist"),
+    ],
+)
 def test_what_is_not_there(styles, tmp_path, monkeypatch, name, says):
     make_model(tmp_path / "here.onnx")
     monkeypatch.chdir(tmp_path)
@@ -155,16 +165,15 @@ def test_no_two_sources_become_one_file(tmp_path, photo, tiny_model):
         (tmp_path / "in" / name).write_bytes(b"")
     with pytest.raises(AllaprimaError, match="3 of 3"):
         stylize(tmp_path / "in", tmp_path / "out", tiny_model)
-    from allaprima.infer.convert import _plan
+    from allaprima.infer.jobs import _plan
 
     jobs, _ = _plan([tmp_path / "in"], tmp_path / "out", "tiny", into_folder=False)
     assert len(set(jobs.values())) == 3
 
 
 def test_videos_in_a_folder_become_videos(album, tmp_path, tiny_model):
+    from allaprima.media.clips import sample_frames
     from clips import panned, write_clip
-
-    from allaprima.infer.video import sample_frames
 
     write_clip(album / "deep" / "clip.mp4", panned(6, 64, 48))
     write_clip(album / "old.avi", panned(6, 64, 48))
@@ -213,7 +222,11 @@ def test_the_bundled_styles_are_small_and_can_be_shown():
 
 def test_the_measures_see_what_they_are_for():
     photo = np.asarray(Image.open(PHOTOS / "astronaut.jpg").convert("RGB"))
-    assert max(artifacts.grid(photo).values()) < 3 and artifacts.dots(photo) < 50 and artifacts.boil(lambda x: x, photo) == 1
+    assert (
+        max(artifacts.grid(photo).values()) < 3
+        and artifacts.dots(photo) < 50
+        and artifacts.boil(lambda x: x, photo) == 1
+    )
     for period in (2, 4, 8):
         columns = photo.astype(int)
         columns[:, ::period] += 30

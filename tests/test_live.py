@@ -8,14 +8,17 @@ import sys
 import threading
 import time
 
-import clips
 import cv2
 import numpy as np
 import pytest
 
-from allaprima.errors import AllaprimaError
+import clips
+from allaprima.core.contract import parse_size
+from allaprima.core.errors import AllaprimaError
 from allaprima.infer import live
-from allaprima.infer.live import Mailbox, Player, SourceLost, parse_size, run_live
+from allaprima.infer.live import run_live
+from allaprima.media.mailbox import Mailbox
+from allaprima.media.sources import Player, SourceLost
 
 
 def same(rgb, strength=1.0):
@@ -84,9 +87,12 @@ def typing(monkeypatch):
 def written(monkeypatch):
     """All lines that were written on pictures."""
     lines = []
-    write = live._write_on
-    monkeypatch.setattr(live, "_write_on", lambda bgr, top, bottom, recording: (
-        lines.extend(top + bottom), write(bgr, top, bottom, recording)))
+    write = live.write_on
+    monkeypatch.setattr(
+        live,
+        "write_on",
+        lambda bgr, top, bottom, recording: (lines.extend(top + bottom), write(bgr, top, bottom, recording)),
+    )
     return lines
 
 
@@ -193,6 +199,7 @@ def test_keys_change_style_strength_and_view(typing, written):
         def paint(rgb, strength):
             used.append((name, strength))
             return rgb
+
         paint.name = name
         return paint
 
@@ -255,10 +262,10 @@ def one_sentence(caught):
 
 def test_bad_sources_and_outputs(tmp_path):
     cases = [
-        (dict(source=97, display=False), "There is no camera 97"),
-        (dict(source=tmp_path / "none.mp4", display=False), "does not exist"),
-        (dict(source=Camera(gone=lambda k: True).open, display=False), "There is no camera 0"),
-        (dict(source=Camera().open, display=False, record=tmp_path / "out.txt"), ".mp4"),
+        ({"source": 97, "display": False}, "There is no camera 97"),
+        ({"source": tmp_path / "none.mp4", "display": False}, "does not exist"),
+        ({"source": Camera(gone=lambda k: True).open, "display": False}, "There is no camera 0"),
+        ({"source": Camera().open, "display": False, "record": tmp_path / "out.txt"}, ".mp4"),
     ]
     for given, words in cases:
         with pytest.raises(AllaprimaError) as caught:
@@ -293,7 +300,7 @@ def test_without_a_screen_it_says_so(monkeypatch, screen):
 
 RUN = """
 import resource, signal, sys
-from allaprima.errors import AllaprimaError
+from allaprima.core.errors import AllaprimaError
 from allaprima.infer.live import run_live
 if len(sys.argv) > 3:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -326,8 +333,9 @@ def test_ctrl_c_finishes_the_recording(tmp_path):
 @pytest.mark.skipif(os.name == "nt", reason="limits the size of files as POSIX does")
 def test_a_disk_that_fills_up_ends_a_recording_run(tmp_path):
     source = clips.write_clip(tmp_path / "in.mp4", clips.panned(25, 640, 480))
-    done = subprocess.run([sys.executable, "-c", RUN, source, tmp_path / "out.mp4", "1000"],
-                          capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, source, tmp_path / "out.mp4", "1000"], capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 2 and "out.mp4" in done.stdout and done.stdout.count("\n") == 1, done.stderr
     assert sorted(tmp_path.iterdir()) == [source]
 
@@ -351,13 +359,18 @@ def screen():
     if missing:
         pytest.skip(f"{', '.join(missing)} not found: install xvfb, xdotool and openbox to test the real window")
     ours, theirs = os.pipe()
-    server = subprocess.Popen(["Xvfb", "-displayfd", str(theirs), "-screen", "0", "800x600x24", "-nolisten", "tcp",
-                               "-noreset"], pass_fds=[theirs], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    server = subprocess.Popen(
+        ["Xvfb", "-displayfd", str(theirs), "-screen", "0", "800x600x24", "-nolisten", "tcp", "-noreset"],
+        pass_fds=[theirs],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     os.close(theirs)
     with os.fdopen(ours) as pipe:
         name = f":{pipe.readline().strip()}"
-    manager = subprocess.Popen(["openbox"], env={**os.environ, "DISPLAY": name},
-                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    manager = subprocess.Popen(
+        ["openbox"], env={**os.environ, "DISPLAY": name}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     yield name
     for process in (manager, server):
         process.terminate()
@@ -395,8 +408,13 @@ def test_a_real_window(tmp_path, tiny_model, screen, ending):
     environment = {**os.environ, "DISPLAY": screen}
     source = clips.write_clip(tmp_path / "in.mp4", clips.panned(50, 320, 240))
     snaps = tmp_path / "snaps"
-    process = subprocess.Popen([sys.executable, "-c", WINDOW, tiny_model, source, snaps], env=environment,
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", WINDOW, tiny_model, source, snaps],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
     def xdotool(*words):
         done = subprocess.run(["xdotool", *words], env=environment, capture_output=True, text=True)

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
-from allaprima.errors import AllaprimaError
+from allaprima.core.errors import AllaprimaError
 from allaprima.models.loss_network import OXFORD_WEIGHTS, LossNetwork, layer_names
 
 
@@ -29,8 +29,9 @@ def plain_vgg(image, weights, pool):
     for block, count in enumerate([2, 2, 3, 3, 3], 1):
         for k in range(1, count + 1):
             name = f"{block}_{k}"
-            taps["conv" + name] = x = F.conv2d(x, weights[f"conv{name}.weight"].float(),
-                                               weights[f"conv{name}.bias"].float(), padding=1)
+            taps["conv" + name] = x = F.conv2d(
+                x, weights[f"conv{name}.weight"].float(), weights[f"conv{name}.bias"].float(), padding=1
+            )
             taps["relu" + name] = x = torch.maximum(x, torch.zeros(()))
         # what is left over of an odd size is dropped
         windows = x[..., : x.shape[-2] // 2 * 2, : x.shape[-1] // 2 * 2].unfold(2, 2, 2).unfold(3, 2, 2)
@@ -70,6 +71,7 @@ def test_it_stops_at_the_deepest_layer_asked_for(network, pixels):
 
 def test_it_sees_recognisable_things(network, pixels):
     """Trained weights, not noise: mirrored photos excite a layer alike, and noise of the same histogram does not."""
+
     def means(x):
         return network(x, ["relu4_3"])["relu4_3"].mean((0, 2, 3))
 
@@ -117,12 +119,14 @@ def test_torchvision_weights_from_a_local_file(name, tmp_path, pixels):
     with torch.no_grad():
         for depth, tap in ((4, "relu1_2"), (5, "pool1"), (len(theirs), "pool5")):
             expected = theirs[:depth](x)
-            torch.testing.assert_close(network(pixels, [tap])[tap], expected, rtol=1e-3,
-                                       atol=1e-4 * expected.abs().max().item())
+            torch.testing.assert_close(
+                network(pixels, [tap])[tap], expected, rtol=1e-3, atol=1e-4 * expected.abs().max().item()
+            )
 
 
 def test_weights_that_are_nowhere_are_one_sentence(tmp_path, monkeypatch):
     """torchvision's cache is empty and its server can't be reached: the sentence says where to put which file."""
+
     def offline(*_, **__):
         raise URLError("no network")
 

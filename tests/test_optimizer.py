@@ -14,12 +14,13 @@ from PIL import Image
 from typer import Typer
 from typer.testing import CliRunner
 
-from allaprima.baseline import commands, optimizer
+from allaprima.baseline import optimizer
 from allaprima.baseline.optimizer import Descent, descend, optimize, optimize_files
-from allaprima.errors import AllaprimaError
+from allaprima.commands import baseline as commands
+from allaprima.core.errors import AllaprimaError
 from allaprima.models.loss_network import LossNetwork
 from allaprima.models.perceptual import Objective, PerceptualLoss, balance
-from allaprima.train.photos import to_tensor
+from allaprima.models.tensors import to_tensor
 from conftest import PHOTOS
 
 # What `balance` gives for the two pictures below, about: the tests need not compute it each time.
@@ -87,8 +88,9 @@ def psnr(a, b):
 
 
 def test_style_alone_reconstructs_the_texture_from_noise(content, painting, network):
-    result = quick(content, painting, network, Objective(style=STYLE, alpha=0), init="noise",
-                   descent=Descent(iterations=50))
+    result = quick(
+        content, painting, network, Objective(style=STYLE, alpha=0), init="noise", descent=Descent(iterations=50)
+    )
     assert result.trace[-1].style < result.trace[0].style / 100
     assert all(step.content == 0 for step in result.trace)
     # the palette is the painting's, the places are not: no photo and no painting shows through
@@ -117,8 +119,10 @@ def test_layers_without_weight_are_not_computed(idle, asked, content, painting, 
 def test_the_trace_starts_at_the_photo_falls_and_ends_at_the_picture(content, painting, network):
     result = quick(content, painting, network, descent=Descent(iterations=12))
     assert [step.iteration for step in result.trace] == list(range(13)) and result.ended == "finished"
-    assert result.trace[0].content == 0 and result.trace[0].J == pytest.approx(
-        costs_of(content, content, painting, network).J.item(), rel=1e-4)
+    assert (
+        result.trace[0].content == 0
+        and pytest.approx(costs_of(content, content, painting, network).J.item(), rel=1e-4) == result.trace[0].J
+    )
     assert all(later.J < step.J * 1.01 for step, later in zip(result.trace, result.trace[1:]))
     assert result.trace[-1].J < result.trace[0].J / 3
     final = costs_of(result.image, content, painting, network)
@@ -157,16 +161,30 @@ def test_lbfgs_is_torchs_own_and_evaluates_nothing_twice(content, painting, monk
         total.backward()
         return total
 
-    torch.optim.LBFGS([x], max_iter=5, max_eval=1000, history_size=20, tolerance_grad=0, tolerance_change=0,
-                      line_search_fn="strong_wolfe").step(closure)
+    torch.optim.LBFGS(
+        [x],
+        max_iter=5,
+        max_eval=1000,
+        history_size=20,
+        tolerance_grad=0,
+        tolerance_change=0,
+        line_search_fn="strong_wolfe",
+    ).step(closure)
     torch.testing.assert_close(pixels, x.detach().clamp(0, 1), rtol=0, atol=1e-6)
     assert step.evaluations == evaluations
 
 
 def test_bfloat16_gets_as_far(content, painting, network):
     """The line search copes with bfloat16's noise: J after 15 iterations, measured in float32, is within 10 %."""
-    ends = [costs_of(quick(content, painting, LossNetwork(dtype=dtype), descent=Descent(iterations=15)).image,
-                     content, painting, network).J.item() for dtype in (torch.float32, torch.bfloat16)]
+    ends = [
+        costs_of(
+            quick(content, painting, LossNetwork(dtype=dtype), descent=Descent(iterations=15)).image,
+            content,
+            painting,
+            network,
+        ).J.item()
+        for dtype in (torch.float32, torch.bfloat16)
+    ]
     assert ends[1] == pytest.approx(ends[0], rel=0.1)
 
 
@@ -225,8 +243,11 @@ def test_shares_of_several_styles(content, painting, network):
 def test_the_style_is_scaled_to_its_size(network, monkeypatch):
     sizes = []
     targets = PerceptualLoss.style_targets
-    monkeypatch.setattr(PerceptualLoss, "style_targets",
-                        lambda self, style: sizes.append(tuple(style.shape[-2:])) or targets(self, style))
+    monkeypatch.setattr(
+        PerceptualLoss,
+        "style_targets",
+        lambda self, style: sizes.append(tuple(style.shape[-2:])) or targets(self, style),
+    )
     none, large, content = Descent(iterations=0), bundled("brushes.jpg", 300), np.zeros((96, 128, 3), np.uint8)
     quick(content, large, network, descent=none)
     quick(content, large, network, descent=none, style_size=160)
@@ -237,10 +258,17 @@ def test_the_style_is_scaled_to_its_size(network, monkeypatch):
 def test_coarse_to_fine(painting, network):
     content = bundled("chelsea.jpg", 160)
     seen = []
-    result = quick(content, painting, network, scales=2, descent=Descent(iterations=4),
-                   each=lambda step, picture: seen.append((step.iteration, tuple(picture.shape))))
+    result = quick(
+        content,
+        painting,
+        network,
+        scales=2,
+        descent=Descent(iterations=4),
+        each=lambda step, picture: seen.append((step.iteration, tuple(picture.shape))),
+    )
     assert [(step.iteration, step.size) for step in result.trace] == (
-        [(k, 80) for k in range(5)] + [(k, 160) for k in range(4, 9)])
+        [(k, 80) for k in range(5)] + [(k, 160) for k in range(4, 9)]
+    )
     assert result.ended == "finished" and result.image.shape == content.shape
     assert seen == [(step.iteration, (1, 3, *content.shape[:2])) for step in result.trace]
     assert all(a.evaluations < b.evaluations and a.seconds < b.seconds for a, b in zip(result.trace, result.trace[1:]))
@@ -260,6 +288,7 @@ def test_original_colours_change_the_luminance_only(content, painting, network):
 
 def test_balanced_weights_mean_the_same_for_every_painting(content, painting, network):
     """J_style of untouched photos is about 1 for a faint painting and for a strong one; with raw weights it is not."""
+
     def start(style, balanced):
         return quick(content, style, network, GOAL, balanced=balanced, descent=Descent(iterations=0)).trace[0].style
 
@@ -274,7 +303,7 @@ def test_balancing_one_style_is_perceptual_balance(content, painting, network):
     loss = PerceptualLoss(network, expected)
     J = loss(to_tensor(content), loss.content_targets(to_tensor(content)), loss.style_targets(to_tensor(painting))).J
     got = quick(content, painting, network, balanced=True, descent=Descent(iterations=0))
-    assert got.trace[0].J == pytest.approx(J.item(), rel=1e-3)
+    assert pytest.approx(J.item(), rel=1e-3) == got.trace[0].J
 
 
 # Interruption, divergence
@@ -317,14 +346,17 @@ def test_weights_beyond_all_numbers_are_one_sentence(content, painting, network)
         quick(content, painting, network, Objective(content=CONTENT, style=STYLE, beta=1e38))
 
 
-@pytest.mark.parametrize("options, sentence", [
-    ({"init": "grey"}, "content, noise or style"),
-    ({"style_weights": [1, 2]}, "one for each"),
-    ({"style_weights": [-1]}, "0 or more"),
-    ({"scales": 3}, "give fewer"),
-    ({"goal": Objective(alpha=0, beta=0)}, "nothing to minimise"),
-    ({"goal": Objective(style={"relu6_1": 1.0})}, "no layer 'relu6_1'"),
-])
+@pytest.mark.parametrize(
+    "options, sentence",
+    [
+        ({"init": "grey"}, "content, noise or style"),
+        ({"style_weights": [1, 2]}, "one for each"),
+        ({"style_weights": [-1]}, "0 or more"),
+        ({"scales": 3}, "give fewer"),
+        ({"goal": Objective(alpha=0, beta=0)}, "nothing to minimise"),
+        ({"goal": Objective(style={"relu6_1": 1.0})}, "no layer 'relu6_1'"),
+    ],
+)
 def test_arguments_that_make_no_sense(options, sentence, content, painting, network):
     with pytest.raises(AllaprimaError, match=sentence):
         quick(content, painting, network, **options)
@@ -354,8 +386,19 @@ def run(*arguments):
 
 def test_the_command_writes_picture_trace_and_steps(files, content):
     goal = ["--content-layers", "relu2_2=1e-5", "--style-layers", "relu1_2=1e-9,relu2_2=1e-9", "--raw-weights"]
-    result = run(files / "photo.png", files / "painting.png", "-o", files / "out.png", "--iterations", 4,
-                 "--trace", files / "trace.csv", "--every", 2, *goal)
+    result = run(
+        files / "photo.png",
+        files / "painting.png",
+        "-o",
+        files / "out.png",
+        "--iterations",
+        4,
+        "--trace",
+        files / "trace.csv",
+        "--every",
+        2,
+        *goal,
+    )
     assert result.exit_code == 0, result.output
     painted = np.asarray(Image.open(files / "out.png"))
     assert painted.shape == content.shape and not np.array_equal(painted, content)
@@ -369,26 +412,47 @@ def test_the_command_writes_picture_trace_and_steps(files, content):
 
 
 def test_a_json_trace_says_the_same(files, network):
-    result = optimize_files(files / "photo.png", [files / "painting.png"], files / "out.jpg", trace=files / "t.json",
-                            size=64, objective=GOAL, network=network, balanced=False, descent=Descent(iterations=2))
+    result = optimize_files(
+        files / "photo.png",
+        [files / "painting.png"],
+        files / "out.jpg",
+        trace=files / "t.json",
+        size=64,
+        objective=GOAL,
+        network=network,
+        balanced=False,
+        descent=Descent(iterations=2),
+    )
     rows = json.loads((files / "t.json").read_text())
     assert [row["J"] for row in rows] == [step.J for step in result.trace]
     assert list(rows[0]) == [
-        "iteration", "evaluations", "seconds", "size", "J", "content", "content_as_written", "style", "tv"]
+        "iteration",
+        "evaluations",
+        "seconds",
+        "size",
+        "J",
+        "content",
+        "content_as_written",
+        "style",
+        "tv",
+    ]
     assert max(Image.open(files / "out.jpg").size) == 64
 
 
-@pytest.mark.parametrize("arguments, sentence", [
-    (["nowhere.png", "painting.png", "-o", "out.png"], "nowhere.png does not exist"),
-    (["photo.png", "photo.txt", "-o", "out.png"], "can't be read as a picture"),
-    (["photo.png", "painting.png", "-o", "out.xyz"], "ending of a picture"),
-    (["photo.png", "painting.png", "-o", "out.png", "--trace", "t.txt"], "csv or .json"),
-    (["photo.png", "painting.png", "-o", "out.png", "--size", "0"], "above 0"),
-    (["photo.png", "painting.png", "-o", "out.png", "--style-weights", "a,b"], "as 2,1"),
-    (["photo.png", "painting.png", "-o", "out.png", "--style-layers", "relu1_2=x"], "relu3_3=0.5"),
-    (["photo.png", "painting.png", "-o", "out.png", "--loss-network", "alexnet"], "Choose one of"),
-    (["dot.png", "painting.png", "-o", "out.png"], "1x1 is too small"),
-])
+@pytest.mark.parametrize(
+    "arguments, sentence",
+    [
+        (["nowhere.png", "painting.png", "-o", "out.png"], "nowhere.png does not exist"),
+        (["photo.png", "photo.txt", "-o", "out.png"], "can't be read as a picture"),
+        (["photo.png", "painting.png", "-o", "out.xyz"], "ending of a picture"),
+        (["photo.png", "painting.png", "-o", "out.png", "--trace", "t.txt"], "csv or .json"),
+        (["photo.png", "painting.png", "-o", "out.png", "--size", "0"], "above 0"),
+        (["photo.png", "painting.png", "-o", "out.png", "--style-weights", "a,b"], "as 2,1"),
+        (["photo.png", "painting.png", "-o", "out.png", "--style-layers", "relu1_2=x"], "relu3_3=0.5"),
+        (["photo.png", "painting.png", "-o", "out.png", "--loss-network", "alexnet"], "Choose one of"),
+        (["dot.png", "painting.png", "-o", "out.png"], "1x1 is too small"),
+    ],
+)
 def test_bad_input_is_one_sentence_and_writes_nothing(arguments, sentence, files, monkeypatch):
     (files / "photo.txt").write_text("no picture")
     Image.new("RGB", (1, 1)).save(files / "dot.png")
@@ -400,20 +464,39 @@ def test_bad_input_is_one_sentence_and_writes_nothing(arguments, sentence, files
 
 
 def test_without_torch_the_sentence_names_the_extra(files):
-    code = ("import sys; sys.modules['torch'] = None\n"
-            "from allaprima.baseline import commands\n"
-            "try: commands.baseline('a', ['b'], 'c.png')\n"
-            "except Exception as error: print(type(error).__name__, error)")
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from allaprima.commands import baseline as commands\n"
+        "try: commands.baseline('a', ['b'], 'c.png')\n"
+        "except Exception as error: print(type(error).__name__, error)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.stdout.strip() == "AllaprimaError This needs the training extra: pip install 'allaprima[train]'."
 
 
 def test_sigint_leaves_the_best_picture_in_its_file(files, content, painting, network):
     """The real thing: a process, Ctrl-C after a few iterations, exit code 130, a whole and better picture."""
-    code = "import typer; from allaprima.baseline.commands import baseline; typer.run(baseline)"
-    command = [sys.executable, "-c", code, "photo.png", "painting.png", "-o", "out.png", "--iterations", "100000",
-               "--every", "1", "--content-layers", "relu2_2=1e-5", "--style-layers", "relu1_2=1e-9,relu2_2=1e-9",
-               "--raw-weights", "--trace", "trace.csv"]
+    code = "import typer; from allaprima.commands.baseline import baseline; typer.run(baseline)"
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        "photo.png",
+        "painting.png",
+        "-o",
+        "out.png",
+        "--iterations",
+        "100000",
+        "--every",
+        "1",
+        "--content-layers",
+        "relu2_2=1e-5",
+        "--style-layers",
+        "relu1_2=1e-9,relu2_2=1e-9",
+        "--raw-weights",
+        "--trace",
+        "trace.csv",
+    ]
     process = subprocess.Popen(command, cwd=files, stderr=subprocess.PIPE, text=True)
     until = time.monotonic() + 100
     while not (files / "out_steps" / "00003.png").exists() and time.monotonic() < until and process.poll() is None:

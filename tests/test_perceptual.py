@@ -6,10 +6,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from allaprima.errors import AllaprimaError
+from allaprima.core.errors import AllaprimaError
 from allaprima.models.loss_network import LossNetwork
 from allaprima.models.perceptual import (
-    STYLE_LAYERS, Objective, PerceptualLoss, balance, content_cost, gram_matrix, style_cost, total_variation)
+    STYLE_LAYERS,
+    Objective,
+    PerceptualLoss,
+    balance,
+    content_cost,
+    gram_matrix,
+    style_cost,
+    total_variation,
+)
 
 # Two channels of 1x2 places.
 A = torch.tensor([[[[1.0, 2.0]], [[3.0, 4.0]]]])
@@ -65,7 +73,7 @@ class Fixed:
         pass
 
     def __call__(self, images, layers):
-        return {layer: images for layer in layers}
+        return dict.fromkeys(layers, images)
 
 
 def test_J_by_hand():
@@ -88,6 +96,7 @@ def test_J_by_hand():
 
 def numpy_J(network, generated, content, style, goal):
     """The docstring of perceptual.py, in numpy and float64, straight from the activations."""
+
     def taps(image, layers):
         return {name: a[0].double().numpy() for name, a in network(image, layers).items()}
 
@@ -113,8 +122,13 @@ def numpy_J(network, generated, content, style, goal):
     return goal.alpha * J_content + goal.beta * J_style + goal.tv * tv, J_content, as_written, J_style
 
 
-GOAL = Objective(content={"relu2_2": 1e-4, "relu3_3": 2e-5}, style={"relu1_2": 1e-9, "pool2": 3e-9, "conv3_1": 2e-10},
-                 alpha=2.0, beta=0.5, tv=3.0)
+GOAL = Objective(
+    content={"relu2_2": 1e-4, "relu3_3": 2e-5},
+    style={"relu1_2": 1e-9, "pool2": 3e-9, "conv3_1": 2e-10},
+    alpha=2.0,
+    beta=0.5,
+    tv=3.0,
+)
 
 
 @pytest.mark.parametrize("same_size", [True, False])
@@ -187,6 +201,7 @@ def test_more_of_the_same_costs_the_same(height, width, times):
 
 def test_weights_mean_the_same_at_every_resolution(network, pictures):
     """Four times the area of the same, mirrored at the seams: J stays, the content cost as written grows fourfold."""
+
     def larger(picture):
         row = torch.cat([picture, picture.flip(3)], 3)
         return torch.cat([row, row.flip(2)], 2)
@@ -205,8 +220,9 @@ def test_bfloat16_autocast_accumulates_in_float32(network, exact, pictures):
     """Costs under autocast are float32 and as near as the activations are; sums in bfloat16 would be far off."""
     content, style, generated = pictures
     reference = PerceptualLoss(exact, GOAL)
-    expected = reference(generated.double(), reference.content_targets(content.double()),
-                         reference.style_targets(style.double()))
+    expected = reference(
+        generated.double(), reference.content_targets(content.double()), reference.style_targets(style.double())
+    )
     loss = PerceptualLoss(network, GOAL)
     generated.requires_grad_()
     with torch.autocast("cpu", torch.bfloat16):
@@ -239,7 +255,9 @@ def test_bfloat16_gram_matrix_of_any_size_and_layout(count, height, width, chann
         activations = activations.contiguous(memory_format=torch.channels_last)
     flat = activations.flatten(2).double()
     expected = flat @ flat.mT / (height * width)
-    torch.testing.assert_close(gram_matrix(activations).double(), expected, atol=0.01 * expected.abs().max().item(), rtol=0.01)
+    torch.testing.assert_close(
+        gram_matrix(activations).double(), expected, atol=0.01 * expected.abs().max().item(), rtol=0.01
+    )
 
 
 def test_no_layers_of_a_kind_are_not_computed(pictures):

@@ -7,15 +7,15 @@ import threading
 import numpy as np
 import onnxruntime as ort
 import pytest
-from conftest import PHOTOS, make_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 import allaprima
-from allaprima.errors import AllaprimaError
+from allaprima.core.errors import AllaprimaError
 from allaprima.infer import bench
 from allaprima.infer.stylizer import Stylizer, physical_cores
+from conftest import PHOTOS, make_model
 
 
 def test_it_is_what_onnx_runtime_says(tiny_model, photo):
@@ -31,8 +31,9 @@ def test_what_the_model_knows(tiny_model):
     stylizer = Stylizer(str(tiny_model))
     assert stylizer.name == stylizer.architecture == "tiny" and stylizer.path == tiny_model
     assert stylizer.provider == "cpu" and stylizer.threads >= 0
-    assert {"name", "architecture", "thumbnail", "credit", "licence", "settings", "losses",
-            "version"} == set(stylizer.metadata)
+    assert {"name", "architecture", "thumbnail", "credit", "licence", "settings", "losses", "version"} == set(
+        stylizer.metadata
+    )
 
 
 @settings(max_examples=40, deadline=None)
@@ -71,10 +72,15 @@ def test_a_model_without_strength_is_blended(tmp_path, photo):
     assert np.abs(stylizer(photo, strength=0.25) - want).max() <= 0.5
 
 
-@pytest.mark.parametrize("image, says", [
-    (np.zeros((20, 20, 3), np.float32), "float32"), (np.zeros((20, 20), np.uint8), r"\[20, 20\]"),
-    (np.zeros((20, 20, 4), np.uint8), r"\[20, 20, 4\]"), (np.zeros((0, 20, 3), np.uint8), r"\[0, 20, 3\]"),
-])
+@pytest.mark.parametrize(
+    "image, says",
+    [
+        (np.zeros((20, 20, 3), np.float32), "float32"),
+        (np.zeros((20, 20), np.uint8), r"\[20, 20\]"),
+        (np.zeros((20, 20, 4), np.uint8), r"\[20, 20, 4\]"),
+        (np.zeros((0, 20, 3), np.uint8), r"\[0, 20, 3\]"),
+    ],
+)
 def test_what_is_no_picture_is_refused(tiny_model, image, says):
     with pytest.raises(AllaprimaError, match=says):
         Stylizer(tiny_model)(image)
@@ -102,8 +108,13 @@ def test_a_provider_that_is_there_but_does_not_start(tiny_model, photo, monkeypa
     there = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     real = ort.InferenceSession
     monkeypatch.setattr(ort, "get_available_providers", lambda: there)
-    monkeypatch.setattr(ort, "InferenceSession", lambda model, options, providers: real(
-        model, options, providers=[p for p in providers if p in ("CPUExecutionProvider",)]))
+    monkeypatch.setattr(
+        ort,
+        "InferenceSession",
+        lambda model, options, providers: real(
+            model, options, providers=[p for p in providers if p in ("CPUExecutionProvider",)]
+        ),
+    )
     assert Stylizer(tiny_model).provider == "cpu"
     with pytest.raises(AllaprimaError, match="did not start"):
         Stylizer(tiny_model, provider="cuda")
@@ -119,14 +130,23 @@ def foreign_model(path, size=(None, None), gain=1.0, offset=0.0):
     from onnx import TensorProto, helper, numpy_helper
 
     shape = [1, 3, size[0] or "h", size[1] or "w"]
-    nodes = [helper.make_node("AveragePool", ["in"], ["small"], kernel_shape=[4, 4], strides=[4, 4], ceil_mode=0),
-             helper.make_node("Resize", ["small", "", "four"], ["big"], mode="nearest"),
-             helper.make_node("Conv", ["big", "w", "b"], ["out"])]
-    weights = [numpy_helper.from_array((gain * np.eye(3, dtype=np.float32))[..., None, None], "w"),
-               numpy_helper.from_array(np.full(3, offset, np.float32), "b"),
-               numpy_helper.from_array(np.float32([1, 1, 4, 4]), "four")]
-    graph = helper.make_graph(nodes, "foreign", [helper.make_tensor_value_info("in", TensorProto.FLOAT, shape)],
-                              [helper.make_tensor_value_info("out", TensorProto.FLOAT, None)], weights)
+    nodes = [
+        helper.make_node("AveragePool", ["in"], ["small"], kernel_shape=[4, 4], strides=[4, 4], ceil_mode=0),
+        helper.make_node("Resize", ["small", "", "four"], ["big"], mode="nearest"),
+        helper.make_node("Conv", ["big", "w", "b"], ["out"]),
+    ]
+    weights = [
+        numpy_helper.from_array((gain * np.eye(3, dtype=np.float32))[..., None, None], "w"),
+        numpy_helper.from_array(np.full(3, offset, np.float32), "b"),
+        numpy_helper.from_array(np.float32([1, 1, 4, 4]), "four"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "foreign",
+        [helper.make_tensor_value_info("in", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, None)],
+        weights,
+    )
     graph.output[0].CopyFrom(helper.make_tensor_value_info("out", TensorProto.FLOAT, [1, 3, "oh", "ow"]))
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
     return path
@@ -177,7 +197,7 @@ def test_bench_takes_turns_in_blocks_after_a_warm_up(monkeypatch):
     monkeypatch.setattr(bench, "PAUSE", 0)
     calls = []
     times = bench.measure([lambda frame: calls.append("a"), lambda frame: calls.append("b")], 32, 16, runs=3)
-    assert "".join(calls) == "aaa" "bbb" "aa" "bb" and [len(mine) for mine in times] == [3, 3]
+    assert "".join(calls) == "aaabbbaabb" and [len(mine) for mine in times] == [3, 3]
 
 
 NO_TORCH = """
@@ -189,7 +209,7 @@ class Block:
             raise AssertionError(f"{name} is imported")
 
 sys.meta_path.insert(0, Block())
-import allaprima, allaprima.cli, allaprima.infer
+import allaprima, allaprima.commands.app, allaprima.infer
 assert "onnxruntime" not in sys.modules and "cv2" not in sys.modules and "av" not in sys.modules
 for module in pkgutil.iter_modules(allaprima.infer.__path__):
     importlib.import_module(f"allaprima.infer.{module.name}")
@@ -201,7 +221,11 @@ assert not {"torch", "torchvision", "onnx"} & set(sys.modules)
 
 def test_a_picture_is_stylized_without_torch(tiny_model, tmp_path):
     """In a fresh process: every module of infer/ loads, and a picture goes through, where importing torch fails."""
-    subprocess.run([sys.executable, "-c", NO_TORCH, PHOTOS / "chelsea.jpg", tmp_path / "out.png", tiny_model],
-                   check=True, capture_output=True, text=True)
+    subprocess.run(
+        [sys.executable, "-c", NO_TORCH, PHOTOS / "chelsea.jpg", tmp_path / "out.png", tiny_model],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     photo = np.asarray(Image.open(PHOTOS / "chelsea.jpg").convert("RGB"))
     assert (np.asarray(Image.open(tmp_path / "out.png")) == Stylizer(tiny_model)(photo)).all()

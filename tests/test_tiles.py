@@ -5,7 +5,6 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import PHOTOS, make_model
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -13,6 +12,7 @@ from PIL import Image
 from allaprima.infer import tiles
 from allaprima.infer.modelfile import measure_statistics, pin_statistics
 from allaprima.infer.stylizer import Stylizer
+from conftest import PHOTOS, make_model
 from memory import PEAK
 
 
@@ -21,8 +21,8 @@ def collage(height, width):
     picture = np.zeros((height, width, 3), np.uint8)
     photos = [np.asarray(Image.open(path).convert("RGB").resize((512, 384))) for path in sorted(PHOTOS.glob("*.jpg"))]
     for n, (top, left) in enumerate((t, l) for t in range(0, height, 384) for l in range(0, width, 512)):
-        part = picture[top:top + 384, left:left + 512]
-        part[:] = photos[n * 7 % len(photos)][:part.shape[0], :part.shape[1]]
+        part = picture[top : top + 384, left : left + 512]
+        part[:] = photos[n * 7 % len(photos)][: part.shape[0], : part.shape[1]]
     return picture
 
 
@@ -52,7 +52,7 @@ def in_tiles(stylizer, image, statistics, side):
 
 @given(height=st.integers(16, 9000), width=st.integers(16, 9000), side=st.integers(40, 100).map(lambda n: 32 * n))
 def test_tiles_cover_the_picture_once_on_the_grid(height, width, side):
-    for length, edge in ((height, 0), (width, 1)):
+    for length, _edge in ((height, 0), (width, 1)):
         cuts = list(tiles._cuts(length, side))
         assert cuts[0][0].start == 0 and cuts[-1][0].stop == length
         assert all(a[0].stop == b[0].start for a, b in zip(cuts, cuts[1:]))
@@ -165,12 +165,15 @@ def test_a_strip_thinner_than_the_network_takes(tiny_model, large):
     assert Stylizer(tiny_model)(strip).shape == strip.shape == (5, 600_900, 3)
 
 
-MEASURE = PEAK + """
+MEASURE = (
+    PEAK
+    + """
 import sys
-from allaprima.infer.convert import stylize
+from allaprima.infer.jobs import stylize
 stylize(sys.argv[1], sys.argv[2], sys.argv[3])
 print(peak_megabytes() / 1000)
 """
+)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the peak of memory is asked from resource, which Windows lacks")
@@ -178,8 +181,12 @@ def test_8000x6000_in_under_3_gigabytes(tmp_path):
     """Reading, stylizing and writing, by a model with as many channels at full resolution as johnson has."""
     model = make_model(tmp_path / "wide.onnx", channels=64)
     Image.fromarray(np.tile(collage(1500, 2000), (4, 4, 1))).save(tmp_path / "large.jpg", quality=80)
-    done = subprocess.run([sys.executable, "-c", MEASURE, tmp_path / "large.jpg", tmp_path / "out.jpg", model],
-                          capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, tmp_path / "large.jpg", tmp_path / "out.jpg", model],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert float(done.stdout) < 3
     with Image.open(tmp_path / "out.jpg") as out:
         assert out.size == (8000, 6000)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from allaprima.errors import AllaprimaError
+from allaprima.core.errors import AllaprimaError
 from allaprima.models import export as exporting
 from allaprima.models.blocks import Contrast, Conv, Grain, Graph, SettlingNorm, ToPixels
 from allaprima.models.transformer import ARCHITECTURES, transformer
@@ -75,8 +75,10 @@ def test_contrast_is_that_of_the_finest_but_one_haar_wavelets():
         energies = []
         for top in range(0, 20, 4):
             for left in range(0, 28, 4):
-                a, b, c, d = (photo[:, top + y : top + y + 2, left + x : left + x + 2].sum((1, 2)) / 8
-                              for y, x in ((0, 0), (0, 2), (2, 0), (2, 2)))
+                a, b, c, d = (
+                    photo[:, top + y : top + y + 2, left + x : left + x + 2].sum((1, 2)) / 8
+                    for y, x in ((0, 0), (0, 2), (2, 0), (2, 2))
+                )
                 energies += [(a + c - b - d) ** 2, (a + b - c - d) ** 2]
         gain = Contrast.TARGET / np.sqrt(np.mean(energies) + Contrast.FLOOR**2)
         np.testing.assert_allclose(got, (photo - photo.mean((1, 2), keepdims=True)) * gain, atol=1e-12)
@@ -103,9 +105,13 @@ def test_the_grain_is_fixed_white_noise_and_model_files_unpack_the_same():
     grain.start.copy_(torch.tensor([5, 60]))
     assert torch.equal(grain(photos), with_grain)  # where it begins varies in training only
     varied = grain.train()(photos)[0, 3]
-    assert torch.equal(varied[:50, :80], with_grain[0, 3, 5:55, 60:140]) and torch.equal(varied[59:, 4:], with_grain[0, 3, :11, :137])
+    assert torch.equal(varied[:50, :80], with_grain[0, 3, 5:55, 60:140]) and torch.equal(
+        varied[59:, 4:], with_grain[0, 3, :11, :137]
+    )
     power = np.abs(np.fft.fft2(Grain(512).noise[0, 0].numpy())) ** 2 / 512**2 / Grain.STRENGTH**2
-    assert abs(power.mean() - 1) < 1e-3 and power.max() < 20  # of 262144 exponential values, ln of it is the usual largest
+    assert (
+        abs(power.mean() - 1) < 1e-3 and power.max() < 20
+    )  # of 262144 exponential values, ln of it is the usual largest
 
 
 def test_a_settled_norm_is_part_of_its_convolution():

@@ -9,14 +9,16 @@ import time
 from fractions import Fraction
 
 import av
-import clips
 import numpy as np
 import pytest
-from memory import PEAK
 
-from allaprima.errors import AllaprimaError
+import clips
+from allaprima.core.errors import AllaprimaError
 from allaprima.infer.stylizer import Stylizer
-from allaprima.infer.video import Clip, VideoWriter, background, sample_frames, stylize_video
+from allaprima.infer.video import background, stylize_video
+from allaprima.media.clips import Clip, sample_frames
+from allaprima.media.writer import VideoWriter
+from memory import PEAK
 
 
 def same(rgb, strength=1.0):
@@ -72,12 +74,15 @@ def test_a_clip_that_starts_late_starts_at_zero_with_its_sound(tmp_path):
     assert lead(tmp_path / "out.mp4") == pytest.approx(lead(source), abs=0.03)
 
 
-@pytest.mark.parametrize("ending, sound", [
-    (".mp4", [("aac", 48000, "stereo")]),
-    (".mp4", [("aac", 44100, "mono"), ("libmp3lame", 48000, "stereo")]),
-    (".mov", [("pcm_s16le", 22050, "stereo")]),
-    (".mkv", [("libopus", 48000, "stereo"), ("flac", 44100, "mono")]),
-])
+@pytest.mark.parametrize(
+    "ending, sound",
+    [
+        (".mp4", [("aac", 48000, "stereo")]),
+        (".mp4", [("aac", 44100, "mono"), ("libmp3lame", 48000, "stereo")]),
+        (".mov", [("pcm_s16le", 22050, "stereo")]),
+        (".mkv", [("libopus", 48000, "stereo"), ("flac", 44100, "mono")]),
+    ],
+)
 def test_sound_is_copied_bit_by_bit(tmp_path, ending, sound):
     origin = ".mkv" if ending == ".mkv" else ".mov" if "pcm" in sound[0][0] else ".mp4"
     source = clips.write_clip(tmp_path / f"in{origin}", clips.panned(50, 64, 48), sound=sound)
@@ -88,8 +93,9 @@ def test_sound_is_copied_bit_by_bit(tmp_path, ending, sound):
 
 
 def test_sound_that_browsers_do_not_play_becomes_aac(tmp_path):
-    source = clips.write_clip(tmp_path / "in.mkv", clips.panned(50, 64, 48),
-                              sound=[("pcm_s16le", 44100, "stereo"), ("aac", 44100, "mono")])
+    source = clips.write_clip(
+        tmp_path / "in.mkv", clips.panned(50, 64, 48), sound=[("pcm_s16le", 44100, "stereo"), ("aac", 44100, "mono")]
+    )
     stylize_video(source, tmp_path / "out.mp4", same)
     (first, packets), second = clips.sound_packets(tmp_path / "out.mp4")
     assert first == "aac" and second == clips.sound_packets(source)[1]
@@ -100,13 +106,16 @@ def test_sound_that_browsers_do_not_play_becomes_aac(tmp_path):
     assert abs(int(spectrum.argmax()) - 220) <= 1  # the tone that went in
 
 
-@pytest.mark.parametrize("matrix, turn", [
-    (clips.UPRIGHT, lambda x: x),
-    (clips.TURNED_RIGHT, lambda x: np.rot90(x, -1)),
-    (clips.UPSIDE_DOWN, lambda x: np.rot90(x, 2)),
-    (clips.TURNED_LEFT, lambda x: np.rot90(x, 1)),
-    (clips.MIRRORED, lambda x: x[:, ::-1]),
-])
+@pytest.mark.parametrize(
+    "matrix, turn",
+    [
+        (clips.UPRIGHT, lambda x: x),
+        (clips.TURNED_RIGHT, lambda x: np.rot90(x, -1)),
+        (clips.UPSIDE_DOWN, lambda x: np.rot90(x, 2)),
+        (clips.TURNED_LEFT, lambda x: np.rot90(x, 1)),
+        (clips.MIRRORED, lambda x: x[:, ::-1]),
+    ],
+)
 def test_the_rotation_note_of_a_phone_is_applied(tmp_path, matrix, turn):
     frames = list(clips.panned(3, 96, 64))
     source = clips.set_display_matrix(clips.write_clip(tmp_path / "in.mp4", frames, crf="1"), matrix)
@@ -119,8 +128,16 @@ def test_the_rotation_note_of_a_phone_is_applied(tmp_path, matrix, turn):
     assert next(iter(sample_frames(source, 1))).shape == turn(frames[0]).shape
 
 
-BANDS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255),
-         (0, 0, 0), (200, 120, 40), (30, 90, 160), (128, 128, 128)]
+BANDS = [
+    (255, 0, 0),
+    (0, 255, 0),
+    (0, 0, 255),
+    (255, 255, 255),
+    (0, 0, 0),
+    (200, 120, 40),
+    (30, 90, 160),
+    (128, 128, 128),
+]
 
 
 @pytest.mark.parametrize("full", [False, True])
@@ -142,7 +159,7 @@ def test_an_untagged_clip_is_read_as_players_read_it_and_tagged(tmp_path):
     for size, matrix in (((64, 48), 6), ((1280, 720), 1)):
         source = clips.flat_clip(tmp_path / "in.mp4", BANDS, matrix, False, tagged=False, size=size)
         seen = []
-        stylize_video(source, tmp_path / "out.mp4", lambda rgb, strength: seen.append(rgb) or rgb)
+        stylize_video(source, tmp_path / "out.mp4", lambda rgb, strength, seen=seen: seen.append(rgb) or rgb)
         band = size[0] // 8
         assert np.abs(seen[0][24, band // 2 :: band].astype(int) - BANDS).max() <= 5
         with av.open(str(tmp_path / "out.mp4")) as clip:
@@ -238,7 +255,9 @@ def iter_of(items):
     yield from items
 
 
-RUN = PEAK + """
+RUN = (
+    PEAK
+    + """
 import sys, time
 from allaprima.infer.video import stylize_video
 def slow(rgb, strength):
@@ -247,6 +266,7 @@ def slow(rgb, strength):
 stylize_video(sys.argv[1], sys.argv[2], slow)
 print(round(peak_megabytes()))
 """
+)
 
 
 def test_memory_does_not_grow_with_the_length(tmp_path):
@@ -262,8 +282,11 @@ def test_memory_does_not_grow_with_the_length(tmp_path):
 @pytest.mark.skipif(os.name == "nt", reason="sends a POSIX signal")
 def test_ctrl_c_leaves_nothing(tmp_path):
     source = clips.write_clip(tmp_path / "in.mp4", clips.panned(200, 64, 48), sound=[("aac", 44100, "mono")])
-    process = subprocess.Popen([sys.executable, "-c", RUN, source, tmp_path / "out.mp4", "0.05"],
-                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-c", RUN, source, tmp_path / "out.mp4", "0.05"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     until = time.monotonic() + 30
     while not any(p.stat().st_size for p in tmp_path.glob(".out-*")) and time.monotonic() < until:
         time.sleep(0.05)

@@ -1,16 +1,15 @@
 """Photos to train on: decoded once, kept in memory as uint8, cropped at random on the device."""
 
 import hashlib
-import warnings
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch.nn import functional as F
 
-from allaprima.errors import AllaprimaError
-from allaprima.infer.images import upright_rgb
+from allaprima.core.errors import AllaprimaError
+from allaprima.media.pictures import picture_files, read_rgb
 
 BUNDLED = Path(__file__).parent / "photos"
 # Bundled photos that are kept for measuring: a face, a building, a landscape.
@@ -63,7 +62,7 @@ class Photos:
                 self.skipped += 1
 
     def _from_video(self, file):
-        from allaprima.infer.video import sample_frames
+        from allaprima.media.clips import sample_frames
 
         for number, frame in enumerate(sample_frames(file, 400)):
             yield f"frame {number}", self._shrink(Image.fromarray(frame))
@@ -99,50 +98,3 @@ class Photos:
                 crop = F.interpolate(crop, (size, size), mode="bilinear", antialias=True)
             crops.append(crop.flip(3) if random.random() < 0.5 else crop)
         return torch.cat(crops)
-
-
-def picture_files(folder: Path) -> list[Path]:
-    """The files in a folder, nested too, whose ending is that of a picture, in order."""
-    return sorted(file for file in folder.rglob("*") if file.suffix.lower() in Image.registered_extensions())
-
-
-def read_rgb(file, short_side=None) -> Image.Image:
-    """A picture file as an upright RGB image; JPEGs are decoded at a reduced size that still has `short_side` pixels.
-
-    Raises AllaprimaError when there is no such file or it is not a picture.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(file) as image:
-                if short_side:
-                    scale = short_side / min(image.size)
-                    image.draft("RGB", tuple(int(side * scale) for side in image.size))
-                return upright_rgb(image)[0].convert("RGB")
-    except FileNotFoundError as error:
-        raise AllaprimaError(f"{file} does not exist: check the spelling of the path.") from error
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
-        raise AllaprimaError(f"{file} can't be read as a picture: give a JPEG, PNG or another picture file.") from error
-
-
-def read_style(file, size: int) -> torch.Tensor:
-    """A painting as float [1, 3, h, w], 0..1, its long side scaled to `size` pixels (up or down)."""
-    return as_style(read_rgb(file), size)
-
-
-def as_style(image: Image.Image, size: int) -> torch.Tensor:
-    """What `read_style` makes of a file, of a picture."""
-    ratio = size / max(image.size)
-    image = image.resize([max(32, round(side * ratio)) for side in image.size], Image.Resampling.LANCZOS)
-    return to_tensor(image)
-
-
-def to_tensor(image) -> torch.Tensor:
-    """A picture, uint8 [H, W, 3] or PIL, as float [1, 3, H, W], 0..1."""
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255
-
-
-def to_image(tensor: torch.Tensor) -> np.ndarray:
-    """The reverse of `to_tensor`: float [1, 3, H, W] or [3, H, W], clamped to 0..1, as uint8 [H, W, 3]."""
-    tensor = tensor[0] if tensor.dim() == 4 else tensor
-    return (tensor.detach().float().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()

@@ -16,10 +16,11 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch.func import functional_call
 
-from allaprima.files import atomic
+from allaprima.core.files import atomic
+from allaprima.core.progress import progress_bar
+from allaprima.media.pictures import read_rgb
 from allaprima.models.perceptual import PerceptualLoss, balance
-from allaprima.progress import progress_bar
-from allaprima.train.photos import as_style, read_rgb
+from allaprima.models.tensors import as_style
 from allaprima.train.settings import Settings
 from allaprima.train.trainer import BALANCE_SEED, OPTIMIZERS, Trainer, objective_of
 

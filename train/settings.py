@@ -4,7 +4,7 @@ import tomllib
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
-from allaprima.errors import AllaprimaError
+from allaprima.core.errors import AllaprimaError
 
 
 @dataclass

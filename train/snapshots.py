@@ -9,7 +9,7 @@ from pathlib import Path
 
 from safetensors.torch import save
 
-from allaprima.files import write_atomically
+from allaprima.core.files import write_atomically
 
 PARTS = (1, 2, 5, 10, 20, 30, 40, 64)  # of 64
 

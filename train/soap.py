@@ -2,7 +2,9 @@
 
 import torch
 
-LARGEST = 1024  # rows or columns beyond which a side of a matrix is left as it is: its basis would take longer than the step
+LARGEST = (
+    1024  # rows or columns beyond which a side of a matrix is left as it is: its basis would take longer than the step
+)
 TURN_EVERY = 10  # steps between refinements of the bases
 
 

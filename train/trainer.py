@@ -20,15 +20,16 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from allaprima.errors import AllaprimaError
-from allaprima.files import atomic, check_output
+from allaprima.core.errors import AllaprimaError
+from allaprima.core.files import atomic, check_output
+from allaprima.core.progress import console, progress_bar
 from allaprima.models.devices import default_device, fast_dtype
 from allaprima.models.export import export, thumbnail
 from allaprima.models.loss_network import LossNetwork
 from allaprima.models.perceptual import Costs, Objective, PerceptualLoss, balance
+from allaprima.models.tensors import read_style, to_image, to_tensor
 from allaprima.models.transformer import start_of, transformer
-from allaprima.progress import console, progress_bar
-from allaprima.train.photos import Photos, read_style, to_image, to_tensor
+from allaprima.train.photos import Photos
 from allaprima.train.settings import Settings, make_settings, preset_for
 from allaprima.train.snapshots import keep_snapshot
 from allaprima.train.soap import Soap
@@ -42,7 +43,7 @@ STEERED = 3  # beta is steered within this factor of the one in the settings
 PAINTED = 1 / 6  # style cost from which on less of the photo is given up
 OPTIMIZERS = {"soap": Soap, "adam": partial(torch.optim.Adam, betas=(0.9, 0.99))}
 NOISE = 2 / 255  # standard deviation of the noise on photos that a picture should not show: that of a camera by day
-GRID = 8  # the networks halve a picture three times, so this is the longest period that their own pattern can have
+PERIOD = 8  # the networks halve a picture three times, so this is the longest period that their own pattern can have
 BALANCE_SEED = 2**62  # the crops that the objective is balanced on: none that a step draws
 
 
@@ -158,7 +159,7 @@ class Trainer:
 
     def _exploded(self, J):
         """Ten times the J of the photos' own start is no noise of the batch."""
-        return self.done > 20 and J > 10 * max(J for J, _, _ in self.history[:20])
+        return self.done > 20 and 10 * max(J for J, _, _ in self.history[:20]) < J
 
     def learning_rate(self) -> float:
         """Linear warm-up, then half a cosine down to zero (Loshchilov and Hutter, *SGDR*, 2017)."""
@@ -230,9 +231,11 @@ def grid_energy(pictures: torch.Tensor) -> torch.Tensor:
     Even resizes leave no checkerboard in what they make larger, but the convolution and ReLU after them can: a slanting
     filter answers differently from pixel to pixel. The loss network hardly sees a pattern so faint; a flat sky shows it.
     """
-    rows, columns = (side // GRID for side in pictures.shape[2:])
-    pixels = pictures.permute(0, 2, 3, 1)[:, : GRID * rows, : GRID * columns]  # so that the gradient is channels_last too
-    mean = 255 * pixels.unflatten(2, (columns, GRID)).unflatten(1, (rows, GRID)).mean((1, 3))
+    rows, columns = (side // PERIOD for side in pictures.shape[2:])
+    pixels = pictures.permute(0, 2, 3, 1)[
+        :, : PERIOD * rows, : PERIOD * columns
+    ]  # so that the gradient is channels_last too
+    mean = 255 * pixels.unflatten(2, (columns, PERIOD)).unflatten(1, (rows, PERIOD)).mean((1, 3))
     return (mean - mean.mean((1, 2), keepdim=True)).square().mean()
 
 
@@ -318,7 +321,7 @@ def train_style(
     }
     export(trainer.network, output, metadata)
     if report:
-        from allaprima.train.report import write_report
+        from allaprima.insight.report import write_report
 
         write_report(output.with_suffix(".html"), trainer, style, output, time.perf_counter() - started)
     return output

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from allaprima.errors import AllaprimaError, explain_os_error
-from allaprima.files import write_atomically
+from allaprima.core.errors import AllaprimaError, explain_os_error
+from allaprima.core.files import check_output, write_atomically
 
 ORIENTATION = 0x0112  # the EXIF tag
 ANIMATIONS = {"GIF", "WEBP", "PNG", "AVIF"}  # more than one image in another kind of file is previews, layers or pages
@@ -19,8 +19,11 @@ WITH_ALPHA = {"PNG", "WEBP", "TIFF", "AVIF", "GIF", "TGA", "ICO", "JPEG2000", "Q
 LONGEST_SIDE = {"WEBP": 16383, "JPEG": 65535, "GIF": 65535, "AVIF": 65535}
 PICTURES = ".jpg .png .webp .tif .avif .gif .bmp"  # offered to who asks for another
 QUALITY = {  # what save() is told; the rest is Pillow's own
-    "JPEG": {"quality": 95, "subsampling": "4:4:4"}, "WEBP": {"quality": 95, "method": 4},
-    "AVIF": {"quality": 90}, "TIFF": {"compression": "tiff_lzw"}, "GIF": {"disposal": 2},
+    "JPEG": {"quality": 95, "subsampling": "4:4:4"},
+    "WEBP": {"quality": 95, "method": 4},
+    "AVIF": {"quality": 90},
+    "TIFF": {"compression": "tiff_lzw"},
+    "GIF": {"disposal": 2},
 }
 
 
@@ -47,8 +50,9 @@ def picture_format(path) -> str:
     suffix = Path(path).suffix.lower()
     format = Image.registered_extensions().get(suffix)
     if format not in Image.SAVE:
-        raise AllaprimaError(f"{path} can't be written: {suffix or 'no ending'} is not a kind of picture that can. "
-                             f"Use one of {PICTURES}")
+        raise AllaprimaError(
+            f"{path} can't be written: {suffix or 'no ending'} is not a kind of picture that can. Use one of {PICTURES}"
+        )
     return format
 
 
@@ -98,8 +102,10 @@ def write_picture(path, picture: Picture) -> None:
     height, width = picture.frames[0][0].shape[:2]
     longest = LONGEST_SIDE.get(format)
     if longest and max(height, width) > longest:
-        raise AllaprimaError(f"{path} can't be written: {format} holds at most {longest} pixels a side, and this is "
-                             f"{width}x{height}. Write a .png or .tif.")
+        raise AllaprimaError(
+            f"{path} can't be written: {format} holds at most {longest} pixels a side, and this is "
+            f"{width}x{height}. Write a .png or .tif."
+        )
     settings = QUALITY.get(format, {}) | picture.about
     if len(picture.frames) > 1 and format in ANIMATIONS:
         rest = [_image(*frame[:2], format) for frame in picture.frames[1:]]
@@ -116,6 +122,51 @@ def write_picture(path, picture: Picture) -> None:
     except Exception as error:  # each of them has its own
         raise AllaprimaError(f"{path} can't be written as {format}: {error}. Write a .png.") from error
     write_atomically(path, encoded.getbuffer())
+
+
+def write_rgb(path, pixels: np.ndarray) -> None:
+    """Write uint8 [H, W, 3] to `path` in the format that its ending says, whole or not at all."""
+    write_picture(path, Picture(path, [(pixels, None, 0)]))
+
+
+def check_picture_output(path) -> Path:
+    """`files.check_output`, and the ending must be that of a picture format which can be written."""
+    path = Path(path)
+    if Image.registered_extensions().get(path.suffix.lower()) not in Image.SAVE:
+        raise AllaprimaError(f"{path} has no ending of a picture: write to a .png or .jpg file.")
+    return check_output(path)
+
+
+def read_photo(file, size: int) -> np.ndarray:
+    """A picture file as uint8 [H, W, 3], scaled down to a long side of at most `size` pixels."""
+    image = read_rgb(file)
+    if max(image.size) > size:
+        image = ImageOps.contain(image, (size, size), Image.Resampling.LANCZOS)
+    return np.array(image)
+
+
+def picture_files(folder: Path) -> list[Path]:
+    """The files in a folder, nested too, whose ending is that of a picture, in order."""
+    return sorted(file for file in folder.rglob("*") if file.suffix.lower() in Image.registered_extensions())
+
+
+def read_rgb(file, short_side=None) -> Image.Image:
+    """A picture file as an upright RGB image; JPEGs are decoded at a reduced size that still has `short_side` pixels.
+
+    Raises AllaprimaError when there is no such file or it is not a picture.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(file) as image:
+                if short_side:
+                    scale = short_side / min(image.size)
+                    image.draft("RGB", tuple(int(side * scale) for side in image.size))
+                return upright_rgb(image)[0].convert("RGB")
+    except FileNotFoundError as error:
+        raise AllaprimaError(f"{file} does not exist: check the spelling of the path.") from error
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
+        raise AllaprimaError(f"{file} can't be read as a picture: give a JPEG, PNG or another picture file.") from error
 
 
 @contextmanager
@@ -166,8 +217,11 @@ def upright_rgb(image):
     image = _eight_bits(image)
     if image.mode == "LAB":
         image = _to_srgb(image, None)
-    image = image if image.mode in ("RGB", "RGBA") and rgba == (image.mode == "RGBA") else image.convert(
-        "RGBA" if rgba else "RGB")
+    image = (
+        image
+        if image.mode in ("RGB", "RGBA") and rgba == (image.mode == "RGBA")
+        else image.convert("RGBA" if rgba else "RGB")
+    )
     return image, exif, profile if profile and _colour_space(profile) == "RGB" else None
 
 
@@ -240,8 +294,10 @@ def _damaged(path, error):
 
 
 def _too_large(path, size):
-    return AllaprimaError(f"{path} is {size[0]}x{size[1]}, more than the free memory holds: close other programs, "
-                          "or make the picture smaller.")
+    return AllaprimaError(
+        f"{path} is {size[0]}x{size[1]}, more than the free memory holds: close other programs, "
+        "or make the picture smaller."
+    )
 
 
 def free_memory() -> int | None:

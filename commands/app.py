@@ -1,4 +1,4 @@
-"""The command line: every command's name, and what happens to errors. The commands live beside the code they call."""
+"""The command line: every command's name, and what happens to errors."""
 
 import os
 import sys
@@ -6,13 +6,10 @@ import sys
 import typer
 from rich.markup import escape
 
-from allaprima import __version__
-from allaprima.baseline import commands as baseline
-from allaprima.errors import AllaprimaError
-from allaprima.infer import commands as infer
-from allaprima.insight import commands as insight
-from allaprima.progress import console
-from allaprima.train import commands as train
+from allaprima.commands import baseline, inspect, styles, train
+from allaprima.core import __version__
+from allaprima.core.errors import AllaprimaError
+from allaprima.core.progress import console
 
 app = typer.Typer(
     name="allaprima",
@@ -22,9 +19,17 @@ app = typer.Typer(
     help="One painting in, one fast style network out, running live on any webcam.",
 )
 
-for command in (train.train, infer.stylize, infer.live, baseline.baseline, baseline.compare, infer.models, infer.bench):
+for command in (
+    train.train,
+    styles.stylize,
+    styles.live,
+    baseline.baseline,
+    baseline.compare,
+    styles.models,
+    styles.bench,
+):
     app.command()(command)
-app.add_typer(insight.app, name="inspect")
+app.add_typer(inspect.app, name="inspect")
 
 
 def _version(wanted: bool):

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from allaprima import __version__
 from allaprima.baseline.compare import compare_photos
-from allaprima.files import write_atomically
+from allaprima.core import __version__
+from allaprima.core.files import write_atomically
 from allaprima.infer.stylizer import Stylizer
-from allaprima.page import page, row, table
-from allaprima.train.photos import read_style, to_image
+from allaprima.insight.page import page, row, table
+from allaprima.models.tensors import read_style, to_image
 
 COMPARED, COMPARED_SIZE, ITERATIONS = 2, 256, 60  # photos, their long side, iterations of the optimizer: about a minute
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from allaprima.errors import AllaprimaError
+from allaprima.core.errors import AllaprimaError
 
 MODEL, OBJECTIVE, DATA = "The network", "The objective", "The photos"
 
@@ -87,8 +87,8 @@ def train(
         from allaprima.train.trainer import saved_settings, train_style
     except ImportError as error:
         raise AllaprimaError("Training needs more packages: pip install 'allaprima[train]'.") from error
+    from allaprima.core.progress import console
     from allaprima.models.devices import check_device
-    from allaprima.progress import console
 
     device = check_device(device)
     output = output or style.with_suffix(".onnx").name

@@ -7,27 +7,34 @@
 The names below are the public API. They load on first use, so `import allaprima` is quick and never brings torch in.
 """
 
-from allaprima.errors import AllaprimaError
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+from allaprima.core import __version__
+from allaprima.core.errors import AllaprimaError
 
-# name -> the module it lives in
-_API = {
+if TYPE_CHECKING:
+    from allaprima.baseline.compare import compare
+    from allaprima.baseline.optimizer import optimize
+    from allaprima.infer.jobs import stylize
+    from allaprima.infer.stylizer import Stylizer
+    from allaprima.train.trainer import train_style
+
+__all__ = ["AllaprimaError", "Stylizer", "__version__", "compare", "optimize", "stylize", "train_style"]
+
+_MODULES = {
     "Stylizer": "allaprima.infer.stylizer",
-    "stylize": "allaprima.infer.convert",
+    "stylize": "allaprima.infer.jobs",
     "train_style": "allaprima.train.trainer",
     "optimize": "allaprima.baseline.optimizer",
     "compare": "allaprima.baseline.compare",
 }
-__all__ = ["AllaprimaError", *_API]
 
 
 def __getattr__(name):
-    if name not in _API:
+    if name not in _MODULES:
         raise AttributeError(f"module 'allaprima' has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(_API[name]), name)
+    return getattr(import_module(_MODULES[name]), name)
 
 
 def __dir__():

@@ -5,7 +5,7 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
-from allaprima.errors import AllaprimaError, explain_os_error
+from allaprima.core.errors import AllaprimaError, explain_os_error
 
 
 def check_output(path) -> Path:

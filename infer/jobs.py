@@ -7,12 +7,12 @@ from pathlib import Path
 
 from rich.markup import escape
 
-from allaprima.errors import AllaprimaError
-from allaprima.files import check_output
-from allaprima.infer.images import ANIMATIONS, is_picture, picture_format, read_picture, write_picture
+from allaprima.core.errors import AllaprimaError
+from allaprima.core.files import check_output
+from allaprima.core.progress import console, progress_bar
 from allaprima.infer.library import DEFAULT_STYLE
 from allaprima.infer.stylizer import Stylizer
-from allaprima.progress import console, progress_bar
+from allaprima.media.pictures import ANIMATIONS, is_picture, picture_format, read_picture, write_picture
 
 DISK_IS_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # the next file would fail as this one did
 
@@ -32,8 +32,12 @@ def stylize(source, output=None, model=DEFAULT_STYLE, strength=1.0, provider=Non
     stylizer = Stylizer(model, provider, threads, foreign)
     if not 0 <= strength <= 1:
         raise AllaprimaError(f"The strength is a number from 0 to 1, not {strength}.")
-    jobs, others = _plan(sources, Path(output).expanduser() if output is not None else None, stylizer.path.stem,
-                         into_folder=output is not None and str(output).endswith(("/", os.sep)))
+    jobs, others = _plan(
+        sources,
+        Path(output).expanduser() if output is not None else None,
+        stylizer.path.stem,
+        into_folder=output is not None and str(output).endswith(("/", os.sep)),
+    )
     for path in {target.parent: target for target in jobs.values()}.values():
         check_output(path)
     if len(jobs) > 1:  # a single file is announced once it has proved readable
@@ -57,8 +61,13 @@ def _plan(sources, output, style, into_folder):
             root = output or source.with_name(f"{source.resolve().name}-{style}")
             if root.is_file():
                 raise AllaprimaError(f"{root} is a file, and {source} is a folder: give a folder for the output.")
-            files = [path for path in sorted(source.rglob("*")) if path.is_file() and not _hidden(path, source)
-                     and (root.resolve() == source.resolve() or root.resolve() not in path.resolve().parents)]
+            files = [
+                path
+                for path in sorted(source.rglob("*"))
+                if path.is_file()
+                and not _hidden(path, source)
+                and (root.resolve() == source.resolve() or root.resolve() not in path.resolve().parents)
+            ]
             media = [path for path in files if is_picture(path) or _is_video(path)]
             others += len(files) - len(media)
             if not media and len(sources) == 1:
@@ -92,7 +101,7 @@ def _hidden(path, root):
 
 
 def _is_video(path):
-    from allaprima.infer.video import VIDEO_SUFFIXES
+    from allaprima.media.clips import VIDEO_SUFFIXES
 
     return Path(path).suffix.lower() in VIDEO_SUFFIXES and not is_picture(path)
 
@@ -100,7 +109,7 @@ def _is_video(path):
 def _with_suffix(target):
     """Where the kind of the source can't be written, the nearest kind that can."""
     if _is_video(target):
-        from allaprima.infer.video import OUTPUT_SUFFIXES
+        from allaprima.media.writer import OUTPUT_SUFFIXES
 
         return target if target.suffix.lower() in OUTPUT_SUFFIXES else target.with_suffix(".mp4")
     try:
@@ -112,7 +121,7 @@ def _with_suffix(target):
 
 def _check_suffix(source, target):
     if _is_video(source):
-        from allaprima.infer.video import check_video_output
+        from allaprima.media.writer import check_video_output
 
         check_video_output(target)
     else:
@@ -149,8 +158,10 @@ def _work_off(jobs, stylizer, strength):
         say(str(error))
     if failed:
         names = ", ".join(str(source) for source in failed)
-        raise AllaprimaError(f"{len(failed)} of {len(jobs)} files could not be stylized, the reasons are above: "
-                             f"{names}. All others are written.")
+        raise AllaprimaError(
+            f"{len(failed)} of {len(jobs)} files could not be stylized, the reasons are above: "
+            f"{names}. All others are written."
+        )
     return written
 
 

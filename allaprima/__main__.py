@@ -1,3 +1,0 @@
-from allaprima.cli import main
-
-main()

@@ -1,0 +1,1 @@
+"""The command line: signatures, help texts, and what is drawn on the terminal."""

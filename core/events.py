@@ -1,0 +1,52 @@
+"""What the library says while it works: a few events, handed to whoever listens.
+
+Everything that takes long takes a `listener`, a callable that gets each event; the command line draws them, a page shows
+them, a program ignores them. The library itself never prints and never draws.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Started:
+    """A task begins. total: units of work, None when that is not known. about: what will be done and written, a sentence."""
+
+    task: str
+    total: float | None = None
+    unit: str = ""
+    about: str = ""
+
+
+@dataclass(frozen=True)
+class Advanced:
+    """So much of a task is done; the task is over when `done` reaches the total. total: where it is known better by now."""
+
+    task: str
+    done: float
+    total: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Warned:
+    """Something is not as the user may expect, and the work goes on: one sentence."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Wrote:
+    """A file is there, whole. about: what is in it, where the path alone does not say it."""
+
+    path: Path
+    about: str = ""
+
+
+Event = Started | Advanced | Warned | Wrote
+Listener = Callable[[Event], None]
+
+
+def ignore(event: Event) -> None:
+    """The listener of who does not want to know."""

@@ -1,0 +1,3 @@
+from allaprima.commands.app import main
+
+main()
