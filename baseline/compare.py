@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -11,13 +11,11 @@ from statistics import median
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 from allaprima.baseline.optimizer import Descent, Step, default_network, descend
+from allaprima.core.checks import check_kind, check_path, check_paths, check_whole
 from allaprima.core.errors import AllaprimaError
-from allaprima.core.progress import console, progress_bar
+from allaprima.core.events import Advanced, Listener, Started, Warned, Wrote, ignore
 from allaprima.media.pictures import check_picture_output, read_photo, write_rgb
 from allaprima.models.perceptual import Objective, PerceptualLoss, balance
 from allaprima.models.tensors import read_style, to_image, to_tensor
@@ -70,19 +68,21 @@ def compare_photos(
     loss: PerceptualLoss,
     style_targets: dict,
     iterations=200,
-    progress: Callable[[int, Step], None] | None = None,
+    each: Callable[[int, Step], None] | None = None,
 ) -> list[Comparison]:
     """Measure `stylize`, uint8 [H, W, 3] to the same, against L-BFGS (strong Wolfe, history 20) on each of `photos`.
 
-    loss, style_targets: J as the network was trained on it. progress: called with the photo's number and each Step.
+    loss, style_targets: J as the network was trained on it. each: called with the photo's number and each Step.
     """
+    check_kind(PerceptualLoss, loss=loss)
+    check_whole(0, iterations=iterations)
     return [
-        _compare_photo(stylize, photo, loss, style_targets, iterations, progress and partial(progress, number))
+        _compare_photo(stylize, photo, loss, style_targets, iterations, each and partial(each, number))
         for number, photo in enumerate(photos)
     ]
 
 
-def _compare_photo(stylize, photo, loss, style_targets, iterations, progress):
+def _compare_photo(stylize, photo, loss, style_targets, iterations, each):
     device = loss.network.mean.device
     start = to_tensor(photo).to(device)
     content_targets = loss.content_targets(start)
@@ -96,8 +96,8 @@ def _compare_photo(stylize, photo, loss, style_targets, iterations, progress):
         trace.append(step)
         if equivalent is None and network_costs["J"] >= step.J:
             equivalent = step, to_image(pixels)
-        if progress:
-            progress(step)
+        if each:
+            each(step)
     last = trace[-1]
     at, picture = equivalent or (last, to_image(pixels))
     return Comparison(
@@ -128,8 +128,10 @@ def _time(stylize, photo, runs=3):
     return painted, median(seconds)
 
 
-def compare(model, photos, style=None, *, size=384, iterations=200, output=None, loss_weights=None) -> list[Comparison]:
-    """Compare a model file with the optimizer: print a table, and write a picture of all to `output` if given.
+def compare(
+    model, photos, style=None, *, size=384, iterations=200, output=None, loss_weights=None, listener: Listener = ignore
+) -> list[Comparison]:
+    """Compare a model file with the optimizer on each photo; write a picture of all to `output` if given.
 
     model: a model file or the name of a style. photos: paths; each is scaled down to a long side of `size` pixels.
     style: the painting; when None, the path that the model file remembers. The objective, the loss network (its weights
@@ -138,42 +140,39 @@ def compare(model, photos, style=None, *, size=384, iterations=200, output=None,
     """
     from allaprima.infer.stylizer import Stylizer
 
-    if iterations < 1 or size < 1:
-        raise AllaprimaError("The size and the iterations must be above 0.")
-    if output:
-        output = check_picture_output(output)
+    check_whole(1, size=size, iterations=iterations)
+    photos = check_paths("photos", photos)
+    if style is not None:
+        style = check_path("style", style)
+    if output is not None:
+        output = check_picture_output(check_path("output", output))
     stylizer = Stylizer(model)
     images = [read_photo(photo, size) for photo in photos]
-    loss, style_targets = training_loss(stylizer.metadata, style, loss_weights)
-    names = [Path(photo).name for photo in photos]
-    console.print(
-        f"Comparing {model} with {iterations} iterations of L-BFGS on {len(images)} photos"
-        + (f", writing {output}." if output else "."),
-        highlight=False,
-    )
+    loss, style_targets = training_loss(stylizer.metadata, style, loss_weights, listener)
+    names = [photo.name for photo in photos]
+    about = f"Comparing {model} with {iterations} iterations of L-BFGS on photos: {len(images)}."
+    about += f" Writing {output}." if output else ""
+    listener(Started("compare", iterations * len(images), "iterations", about))
     rows = []
-    with progress_bar() as bar:
-        task = bar.add_task("compare", total=iterations * len(images), unit="it", note="")
-        try:
-            for number, image in enumerate(images):
+    try:
+        for number, image in enumerate(images):
 
-                def progress(_, step, number=number):
-                    bar.update(
-                        task, completed=number * iterations + step.iteration, note=f"{names[number]}  J {step.J:.4g}"
-                    )
+            def each(_, step, number=number):
+                done = number * iterations + step.iteration
+                listener(Advanced("compare", done, note=f"{names[number]}  J {step.J:.4g}"))
 
-                rows += compare_photos(stylizer, [image], loss, style_targets, iterations, progress)
-        except KeyboardInterrupt:
-            if not rows:
-                raise
-            console.print(f"Stopped after {len(rows)} of {len(images)} photos.")
-    print_table(names, rows)
+            rows += compare_photos(stylizer, [image], loss, style_targets, iterations, each)
+    except KeyboardInterrupt:
+        if not rows:
+            raise
+        listener(Warned(f"Stopped after {len(rows)} of {len(images)} photos."))
     if output:
         write_rgb(output, contact_sheet(names, rows))
+        listener(Wrote(output, "photo, network and optimizer side by side"))
     return rows
 
 
-def training_loss(metadata, style, loss_weights):
+def training_loss(metadata, style, loss_weights, listener: Listener = ignore):
     """J and the Gram matrices of the painting `style`, as in the training of a model with this metadata.
 
     J has default weights where the metadata does not say. Raises AllaprimaError when the painting is not there.
@@ -191,49 +190,10 @@ def training_loss(metadata, style, loss_weights):
     if "objective" in settings:
         objective = Objective(**settings["objective"])
     else:
-        console.print("The model does not say what it was trained on: J has the default layers and weights.")
+        listener(Warned("The model file does not hold its objective: J has the default layers and weights."))
         objective = balance(network, painting, Photos(size=256).batch(8, seed=0).to(network.mean.device), Objective())
     loss = PerceptualLoss(network, objective)
     return loss, loss.style_targets(painting)
-
-
-def print_table(names, rows: list[Comparison]) -> None:
-    """For each photo the costs and seconds of the network and of the optimizer, and what one pass is worth."""
-    table = Table("photo", box=box.SIMPLE_HEAD)
-    table.add_column("by", no_wrap=True)
-    for head in ("J", "content", "as written", "style", "seconds"):
-        table.add_column(head, justify="right")
-    for name, row in zip(names, rows):
-        for label, costs, seconds in _lines(row):
-            values = (costs[key] for key in ("J", "content", "content_as_written", "style"))
-            table.add_row(name, label, *(f"{value:.4g}" for value in values), f"{seconds:.3g}")
-            name = ""
-        table.add_section()
-    stdout = Console(highlight=False)
-    stdout.print(table)
-    for name, row in zip(names, rows):
-        stdout.print(f"{name}: one pass is worth {_worth(row)}.", soft_wrap=True)
-
-
-def _lines(row):
-    """(label, costs, seconds) of the network, the optimizer at the equivalent iteration, and its last."""
-    lines = [("network", row.network_costs, row.network_seconds)]
-    if row.equivalent_iteration is not None:
-        at = row.trace[row.equivalent_iteration]
-        lines.append((f"optimizer {at.iteration}", asdict(at), at.seconds))
-    lines.append((f"optimizer {row.trace[-1].iteration}", row.finished_costs, row.optimizer_seconds))
-    return lines
-
-
-def _worth(row):
-    if row.equivalent_iteration is None:
-        return f"{row.equivalent_text} iterations, over {row.times_faster:.0f} times as fast"
-    if row.equivalent_iteration == 0:
-        return "0 iterations: the photo itself has as low a J"
-    return (
-        f"{row.equivalent_iteration} iterations ({row.equivalent_evaluations} evaluations of J), "
-        f"{row.times_faster:.0f} times as fast"
-    )
 
 
 def contact_sheet(names, rows: list[Comparison]) -> np.ndarray:

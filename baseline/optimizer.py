@@ -5,28 +5,26 @@ models/perceptual.py, the same that training minimises. Departures from the pape
 
 - A picture has values in 0..1, so J is that of the clamped picture, which is what gets written. A value outside would
   have no gradient and stay there, so the squared distance to the range is added to what is minimised, though not to J.
-  After 100 evaluations J was 2.26 so, 2.37 without that term, and 2.58 when clamped only at the end.
-- The start is the photo, unless noise is asked for: it is nearer to the end.
+  After 100 evaluations J was 2.26 with that term, 2.37 without it, and 2.58 when clamped only at the end.
+- The descent starts from the photo, unless noise is asked for: the photo is nearer to the result.
 - The weights are balanced for the painting first (`balance`), unless `balanced` is False.
 """
 
-import csv
-import io
-import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch.nn import functional as F
 
+from allaprima.core.checks import check_kind, check_positive, check_whole
 from allaprima.core.errors import AllaprimaError
-from allaprima.core.files import check_output, write_atomically
-from allaprima.core.progress import console, progress_bar
-from allaprima.media.pictures import check_picture_output, read_photo, read_rgb, write_rgb
+from allaprima.core.events import Advanced, Listener, Started, ignore
+from allaprima.media.pictures import read_rgb
 from allaprima.models.devices import default_device, fast_dtype
 from allaprima.models.loss_network import LossNetwork
 from allaprima.models.perceptual import Objective, PerceptualLoss, balance
@@ -61,7 +59,7 @@ class Step:
 class Result:
     """image: uint8 [H, W, 3], the picture with the lowest J. trace: a Step for each start and each iteration.
 
-    ended: "finished"; "stopped", by Ctrl-C; "converged", no lower J was found; "diverged", J was no number any more.
+    ended: "finished"; "stopped", by Ctrl-C; "converged", no lower J was found; "diverged", J was no longer finite.
     """
 
     image: np.ndarray
@@ -81,14 +79,18 @@ class Descent:
 
     def __post_init__(self):
         if self.method not in ("lbfgs", "adam"):
-            raise AllaprimaError(f"There is no method {self.method!r}. Choose lbfgs or adam.")
-        if not (self.iterations >= 0 and self.history > 0 and self.learning_rate > 0):
-            raise AllaprimaError("The iterations must be 0 or more, the history and the learning rate above 0.")
+            raise AllaprimaError(f"method must be lbfgs or adam, not {self.method!r}.")
+        check_whole(0, iterations=self.iterations)
+        check_whole(1, history=self.history)
+        check_positive(learning_rate=self.learning_rate)
+
+
+PictureLike = np.ndarray | Image.Image | Path | str
 
 
 def optimize(
-    content: np.ndarray,
-    styles,
+    content: PictureLike,
+    styles: PictureLike | list[PictureLike],
     objective: Objective | None = None,
     *,
     network: LossNetwork | None = None,
@@ -98,13 +100,14 @@ def optimize(
     style_size: int | None = None,
     init="content",
     scales=1,
-    original_colours=False,
+    keep_colors=False,
     seed=0,
     each: Callable[[Step, torch.Tensor], None] | None = None,
+    listener: Listener = ignore,
 ) -> Result:
     """Paint `content` in the style of `styles` by descending J on its pixels.
 
-    content: uint8 [H, W, 3] RGB; the result has its size.
+    content: a picture: a uint8 array [H, W, 3] RGB, a PIL image, or the path of a file. The result has its size.
     styles: one such picture or a list, each scaled to a long side of `style_size` pixels, the content's when None;
         larger means larger strokes. style_weights: how much each counts.
     objective: layers and weights of J. alpha = 0 reconstructs the style, beta = 0 the content (figure 1 of the paper).
@@ -112,23 +115,31 @@ def optimize(
     balanced: scale the weights so that they mean the same for every painting; False takes them as they are.
     init: start from "content", "noise" or "style".
     scales: coarse to fine; each scale has half the size of the next, which starts from its result.
-    original_colours: transfer only the luminance and keep the photo's colours (Gatys, Bethge, Hertzmann and Shechtman,
+    keep_colors: transfer only the luminance and keep the photo's colours (Gatys, Bethge, Hertzmann and Shechtman,
         *Preserving Color in Neural Artistic Style Transfer*, 2016, section 4). J is then that of the luminance.
     each: called with the Step and the picture, float [1, 3, H, W], 0..1, at every start and after each iteration.
+    listener: gets the events of the task "optimize", one for each iteration (core/events.py).
 
-    Ctrl-C ends the run with the best picture so far. Raises AllaprimaError for arguments that make no sense.
+    Ctrl-C ends the run with the best picture so far. Raises AllaprimaError for arguments that can't be used, for
+    example a float array.
     """
     if init not in ("content", "noise", "style"):
-        raise AllaprimaError(f"There is no start {init!r}. Choose content, noise or style.")
-    paintings = [styles] if isinstance(styles, np.ndarray) else list(styles)
+        raise AllaprimaError(f"init must be content, noise or style, not {init!r}.")
+    check_whole(1, scales=scales, **({} if style_size is None else {"style_size": style_size}))
+    check_whole(0, seed=seed)
+    check_kind(Objective, objective=objective)
+    check_kind(LossNetwork, network=network)
+    check_kind(Descent, descent=descent)
+    photo = _pixels("content", content)
+    paintings = [_pixels("styles", style) for style in (styles if isinstance(styles, list | tuple) else [styles])]
     shares = _shares(style_weights, len(paintings))
     network, descent = network or default_network(), descent or Descent()
-    photo, *paintings = (to_tensor(picture).to(network.mean.device) for picture in (content, *paintings))
+    photo, *paintings = (to_tensor(picture).to(network.mean.device) for picture in (photo, *paintings))
     target = photo
-    if original_colours:
+    if keep_colors:
         target = _luminance(photo)
         paintings = [_like(_luminance(painting), target) for painting in paintings]
-    paintings = [_long_side(painting, style_size or max(content.shape[:2])) for painting in paintings]
+    paintings = [_long_side(painting, style_size or max(photo.shape[-2:])) for painting in paintings]
     objective = _without_idle_layers(objective or Objective())
     if balanced:
         objective = _balanced(network, paintings, shares, objective)
@@ -136,8 +147,9 @@ def optimize(
 
     def picture(pixels):
         pixels = _resize(pixels, photo.shape[-2:])
-        return (photo + pixels - target).clamp(0, 1) if original_colours else pixels
+        return (photo + pixels - target).clamp(0, 1) if keep_colors else pixels
 
+    listener(Started("optimize", scales * descent.iterations, "iterations"))
     trace, best = [], None
     try:
         for step, pixels in _coarse_to_fine(loss, target, paintings, shares, descent, init, scales, seed):
@@ -146,6 +158,7 @@ def optimize(
                 break
             if best is None or step.size != best[0].size or step.J < best[0].J:
                 best = step, pixels.clone()
+            listener(progress(step))
             if each:
                 each(step, picture(pixels))
         ended = "finished" if step.iteration == scales * descent.iterations else "converged"
@@ -154,8 +167,29 @@ def optimize(
             raise
         ended = "stopped"
     if best is None:
-        raise AllaprimaError("J is too large for a number: give smaller weights (alpha, beta, tv).")
+        raise AllaprimaError("J is not finite at the start: use smaller weights (alpha, beta, tv).")
     return Result(to_image(picture(best[1])), trace, ended if math.isfinite(trace[-1].J) else "diverged")
+
+
+def progress(step: Step) -> Advanced:
+    """The event of an iteration."""
+    note = f"J {step.J:.4g}  content {step.content:.4g}  style {step.style:.4g}"
+    return Advanced("optimize", step.iteration, note=note)
+
+
+def _pixels(name, picture) -> np.ndarray | Image.Image:
+    """A picture, however it was given, as uint8 RGB."""
+    if isinstance(picture, Path | str):
+        return read_rgb(picture)
+    if isinstance(picture, Image.Image):
+        return picture.convert("RGB")
+    if not isinstance(picture, np.ndarray):
+        raise AllaprimaError(f"{name} must be a uint8 array, a PIL image or a path, not {type(picture).__name__}.")
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
+        raise AllaprimaError(
+            f"{name} must be a uint8 array [H, W, 3] with values 0 to 255, not {picture.dtype} {list(picture.shape)}."
+        )
+    return picture
 
 
 def descend(loss: PerceptualLoss, start, content_targets, style_targets, descent: Descent) -> Iterator:
@@ -244,7 +278,7 @@ def _coarse_to_fine(loss, target, paintings, shares, descent, init, scales, seed
     for scale in reversed(range(scales)):
         size = [side // 2**scale for side in target.shape[-2:]]
         if scale and min(size) < LEAST_SIDE:
-            raise AllaprimaError(f"{scales} scales begin at {size[1]}x{size[0]} pixels, too small: give fewer.")
+            raise AllaprimaError(f"{scales} scales begin at {size[1]}x{size[0]} pixels, which is too small: use fewer.")
         at = _resize(target, size)
         styles = [_long_side(painting, max(painting.shape[-2:]) // 2**scale) for painting in paintings]
         start = _start(init, at, styles[0], seed) if pixels is None else _resize(pixels, size)
@@ -296,17 +330,20 @@ def _balanced(network, paintings, shares, objective):
 def _without_idle_layers(objective):
     """A weight of 0 means that layers of that kind are not computed."""
     if not (objective.alpha or objective.beta or objective.tv):
-        raise AllaprimaError("alpha, beta and tv are all 0, and there is nothing to minimise: give one a weight.")
+        raise AllaprimaError("alpha, beta and tv are all 0: give at least one of them a weight.")
     return replace(
         objective, content=objective.content if objective.alpha else {}, style=objective.style if objective.beta else {}
     )
 
 
 def _shares(weights, count):
-    weights = list(weights or [1.0] * count)
-    if len(weights) != count or min(weights, default=0) < 0 or not sum(weights) > 0:
+    if not count:
+        raise AllaprimaError("styles is empty: give at least one painting.")
+    weights = [1.0] * count if weights is None else weights
+    numbers = isinstance(weights, list | tuple) and all(isinstance(weight, int | float) for weight in weights)
+    if not (numbers and len(weights) == count and min(weights) >= 0 and 0 < sum(weights) < math.inf):
         raise AllaprimaError(
-            f"There are {count} styles and the style weights are {weights}: give one for each, 0 or more, not all 0."
+            f"style_weights must be {count} numbers, one for each painting, at least 0 and not all 0, not {weights}."
         )
     return [weight / sum(weights) for weight in weights]
 
@@ -342,59 +379,3 @@ def default_network(name="vgg16_oxford", pooling="max", weights=None) -> LossNet
     """The loss network on the best device, in bfloat16 where that is faster (L-BFGS gets as far in it)."""
     device = default_device()
     return LossNetwork(name, pooling, weights, fast_dtype(device)).to(device)
-
-
-def write_trace(trace: list[Step], path) -> None:
-    """Write the trace to `path`: one row for each step in a .csv file, one object for each in a .json file."""
-    rows = [asdict(step) for step in trace]
-    if Path(path).suffix.lower() == ".json":
-        write_atomically(path, json.dumps(rows, indent=1))
-        return
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_atomically(path, text.getvalue())
-
-
-def optimize_files(content, styles, output, size=512, trace=None, every=0, **options) -> Result:
-    """`optimize` for files, with a progress bar: writes the picture to `output`, the `trace` (.csv, .json) if a path is
-    given, and with `every` = k the picture of every k-th iteration into the folder `<output>_steps`.
-
-    size: long side in pixels that the photo is scaled down to. The rest as for `optimize`.
-    """
-    output = check_picture_output(output)
-    if trace and Path(trace).suffix.lower() not in (".csv", ".json"):
-        raise AllaprimaError(f"{trace}: give the trace a name that ends in .csv or .json.")
-    if size < 1 or every < 0:
-        raise AllaprimaError(f"The size is {size} and every is {every}: give pixels above 0, and 0 or more iterations.")
-    if trace:
-        check_output(trace)
-    photo, paintings = read_photo(content, size), [np.array(read_rgb(style)) for style in styles]
-    folder = output.with_name(f"{output.stem}_steps")
-    total = options.get("scales", 1) * options.get("descent", Descent()).iterations
-    height, width = photo.shape[:2]
-    console.print(
-        f"Writing {output} ({width}x{height}) after {total} iterations"
-        + (f", and every {every} of them into {folder}" if every else "")
-        + ". Ctrl-C keeps the best so far.",
-        highlight=False,
-    )
-    with progress_bar() as bar:
-        task = bar.add_task("baseline", total=total, unit="it", note="")
-
-        def each(step, picture):
-            bar.update(
-                task,
-                completed=step.iteration,
-                note=f"J {step.J:.4g}  content {step.content:.4g}  style {step.style:.4g}",
-            )
-            if every and step.iteration % every == 0:
-                write_rgb(folder / f"{step.iteration:05d}{output.suffix}", to_image(picture))
-
-        result = optimize(photo, paintings, each=each, **options)
-    write_rgb(output, result.image)
-    if trace:
-        write_trace(result.trace, trace)
-    console.print(f"Wrote {output}: {result.ended} at iteration {result.trace[-1].iteration}.", highlight=False)
-    return result

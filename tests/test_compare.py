@@ -14,22 +14,19 @@ from allaprima.baseline.compare import compare, compare_photos, contact_sheet
 from allaprima.baseline.optimizer import Descent, optimize
 from allaprima.commands import baseline as commands
 from allaprima.core.errors import AllaprimaError
+from allaprima.core.events import Advanced, Started, Warned, Wrote
 from allaprima.models.loss_network import LossNetwork
-from allaprima.models.perceptual import Objective, PerceptualLoss
+from allaprima.models.perceptual import PerceptualLoss
 from allaprima.models.tensors import read_style, to_tensor
+from baseline_cases import GOAL, bundled
 from conftest import PHOTOS, make_model
-
-GOAL = Objective(content={"relu2_2": 1e-5}, style={"relu1_2": 1e-9, "relu2_2": 1e-9})
-
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
 def photo():
-    image = Image.open(PHOTOS / "chelsea.jpg").convert("RGB")
-    image.thumbnail((72, 72))
-    return np.array(image)
+    return bundled("chelsea.jpg")
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +183,17 @@ def test_the_command_prints_a_table_and_writes_the_picture(files, photo):
         files / "one.png", files / "two.png", "-m", files / "model.onnx", "-o", files / "sheet.png", "--iterations", 3
     )
     assert result.exit_code == 0, result.output
-    for word in ("one.png", "two.png", "network", "optimizer 3", "as written", "seconds", "one pass is worth"):
+    explained = "J = alpha * content cost", "Equivalent iteration: the first"
+    for word in (
+        "one.png",
+        "two.png",
+        "network",
+        "optimizer 3",
+        "as written",
+        "seconds",
+        "one pass is worth",
+        *explained,
+    ):
         assert word in result.output
     sheet = np.asarray(Image.open(files / "sheet.png"))
     assert holds(sheet, photo) and holds(sheet, photo[:, ::-1])
@@ -212,9 +219,10 @@ def test_J_is_that_of_the_models_training(files, painting, monkeypatch):
     assert (seen[1][1]["relu1_2"] - targets["relu1_2"]).norm() > 0.1 * targets["relu1_2"].norm()
 
 
-def test_a_model_that_does_not_say_gets_balanced_default_weights(files, tiny_model, capfd):
-    (row,) = compare(tiny_model, [files / "one.png"], PHOTOS / "brushes.jpg", iterations=1)
-    assert "default layers" in capfd.readouterr().err
+def test_a_model_that_does_not_say_gets_balanced_default_weights(files, tiny_model):
+    events = []
+    (row,) = compare(tiny_model, [files / "one.png"], PHOTOS / "brushes.jpg", iterations=1, listener=events.append)
+    assert "default layers" in next(event.text for event in events if isinstance(event, Warned))
     assert 0.1 < row.trace[0].style < 10
 
 
@@ -223,7 +231,16 @@ def test_photos_are_scaled_down(files):
     assert max(row.photo.shape) == 48 and row.network.shape == row.photo.shape
 
 
-def test_ctrl_c_shows_the_photos_that_are_done(files, photo, monkeypatch, capfd):
+def test_it_reports_by_events_and_prints_nothing(files, capfd):
+    events, photos = [], [files / "one.png", files / "two.png"]
+    rows = compare(files / "model.onnx", photos, iterations=1, output=files / "sheet.png", listener=events.append)
+    assert isinstance(events[0], Started) and events[0].total == 2 and "sheet.png" in events[0].about
+    assert [event.done for event in events if isinstance(event, Advanced)] == [0, 1, 1, 2]
+    assert events[-1].path == files / "sheet.png" and isinstance(events[-1], Wrote)
+    assert len(rows) == 2 and capfd.readouterr() == ("", "")
+
+
+def test_ctrl_c_returns_the_photos_that_are_done(files, photo, monkeypatch):
     real = compare_module.compare_photos
 
     def interrupted(stylize, photos, *rest):
@@ -233,9 +250,10 @@ def test_ctrl_c_shows_the_photos_that_are_done(files, photo, monkeypatch, capfd)
 
     monkeypatch.setattr(compare_module, "compare_photos", interrupted)
     photos = [files / "one.png", files / "two.png"]
-    assert len(compare(files / "model.onnx", photos, iterations=1, output=files / "sheet.png")) == 1
-    said = capfd.readouterr()
-    assert "one.png" in said.out and "two.png" not in said.out and "1 of 2" in said.err
+    events = []
+    sheet = {"output": files / "sheet.png", "listener": events.append}
+    assert len(compare(files / "model.onnx", photos, iterations=1, **sheet)) == 1
+    assert Warned("Stopped after 1 of 2 photos.") in events
     assert holds(np.asarray(Image.open(files / "sheet.png")), photo)
     with pytest.raises(KeyboardInterrupt):
         compare(files / "model.onnx", photos[1:], iterations=1, output=files / "none.png")
@@ -249,7 +267,10 @@ def test_ctrl_c_shows_the_photos_that_are_done(files, photo, monkeypatch, capfd)
         (["one.png", "-m", "nowhere.onnx"], "nowhere"),
         (["one.png", "-m", "one.png"], "not an ONNX file"),
         (["one.png", "-m", "model.onnx", "-o", "sheet.txt"], "ending of a picture"),
-        (["one.png", "-m", "model.onnx", "--iterations", "0"], "above 0"),
+        (
+            ["one.png", "-m", "model.onnx", "--iterations", "0"],
+            "iterations must be a whole number of at least 1, not 0",
+        ),
         (["one.png", "-m", "model.onnx", "--style", "nowhere.png"], "give it with --style"),
         (["one.png", "-m", "silent.onnx"], "give it with --style"),
     ],
@@ -261,3 +282,21 @@ def test_bad_input_is_one_sentence_and_writes_nothing(arguments, sentence, files
     result = run(*arguments)
     assert isinstance(result.exception, AllaprimaError) and sentence in str(result.exception)
     assert "\n" not in str(result.exception) and sorted(files.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "change, sentence",
+    [
+        ({"photos": 3}, "photos must be paths"),
+        ({"photos": [np.zeros((20, 20, 3), np.uint8)]}, "photos must be paths, not ndarray"),
+        ({"photos": []}, "photos is empty: give at least one path"),
+        ({"size": "384"}, "size must be a whole number of at least 1, not '384'"),
+        ({"iterations": 1.5}, "iterations must be a whole number of at least 1, not 1.5"),
+        ({"style": 3}, "style must be a path, not int"),
+        ({"output": 3}, "output must be a path, not int"),
+    ],
+)
+def test_arguments_of_a_wrong_type_are_one_sentence(change, sentence, files):
+    arguments = {"model": files / "model.onnx", "photos": [files / "one.png"], "iterations": 1} | change
+    with pytest.raises(AllaprimaError, match=sentence):
+        compare(**arguments)

@@ -1,33 +1,18 @@
 """The Gatys optimizer: the reconstructions of its paper, its bookkeeping, and what is left after Ctrl-C."""
 
-import csv
-import json
-import signal
-import subprocess
-import sys
-import time
-
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from typer import Typer
-from typer.testing import CliRunner
 
-from allaprima.baseline import optimizer
-from allaprima.baseline.optimizer import Descent, descend, optimize, optimize_files
-from allaprima.commands import baseline as commands
+from allaprima.baseline.optimizer import Descent, descend, optimize
 from allaprima.core.errors import AllaprimaError
+from allaprima.core.events import Advanced, Started
 from allaprima.models.loss_network import LossNetwork
 from allaprima.models.perceptual import Objective, PerceptualLoss, balance
-from allaprima.models.tensors import to_tensor
-from conftest import PHOTOS
-
-# What `balance` gives for the two pictures below, about: the tests need not compute it each time.
-CONTENT = {"relu2_2": 1e-5}
-STYLE = {"relu1_2": 1e-9, "relu2_2": 1e-9}
-GOAL = Objective(content=CONTENT, style=STYLE)
-
+from allaprima.models.tensors import to_image, to_tensor
+from allaprima.train.photos import Photos
+from baseline_cases import CONTENT, GOAL, STYLE, bundled, costs_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -37,31 +22,19 @@ def network():
     return LossNetwork()
 
 
-def bundled(name, side):
-    image = Image.open(PHOTOS / name).convert("RGB")
-    image.thumbnail((side, side))
-    return np.array(image)
-
-
 @pytest.fixture(scope="module")
 def content():
-    return bundled("chelsea.jpg", 72)
+    return bundled("chelsea.jpg")
 
 
 @pytest.fixture(scope="module")
 def painting():
-    return bundled("brushes.jpg", 72)
+    return bundled("brushes.jpg")
 
 
 def quick(content, painting, network, goal=GOAL, **options):
     options = {"descent": Descent(iterations=5), "balanced": False} | options
     return optimize(content, painting, goal, network=network, **options)
-
-
-def costs_of(image, content, painting, network, goal=GOAL):
-    loss = PerceptualLoss(network, goal)
-    with torch.no_grad():
-        return loss(to_tensor(image), loss.content_targets(to_tensor(content)), loss.style_targets(to_tensor(painting)))
 
 
 # Figure 1 of the paper
@@ -228,7 +201,7 @@ def test_nothing_lower_ends_early(content, painting, network):
 
 
 def test_shares_of_several_styles(content, painting, network):
-    other = bundled("sunset.jpg", 72)
+    other = bundled("sunset.jpg")
     alone = quick(content, painting, network)
     assert np.array_equal(quick(content, [painting, other], network, style_weights=[3, 0]).image, alone.image)
     even, uneven = (quick(content, [painting, other], network, style_weights=w).trace[0].style for w in (None, [2, 1]))
@@ -277,8 +250,8 @@ def test_coarse_to_fine(painting, network):
     assert result.trace[5].style < alone.trace[0].style
 
 
-def test_original_colours_change_the_luminance_only(content, painting, network):
-    result = quick(content, painting, network, original_colours=True, descent=Descent(iterations=10))
+def test_keep_colors_changes_the_luminance_only(content, painting, network):
+    result = quick(content, painting, network, keep_colors=True, descent=Descent(iterations=10))
     change = result.image.astype(int) - content
     inside = ((result.image > 0) & (result.image < 255)).all(2)
     assert inside.mean() > 0.8 and np.abs(change).mean() > 5
@@ -298,7 +271,7 @@ def test_balanced_weights_mean_the_same_for_every_painting(content, painting, ne
 
 
 def test_balancing_one_style_is_perceptual_balance(content, painting, network):
-    photos = optimizer.Photos(size=256).batch(8, seed=0)
+    photos = Photos(size=256).batch(8, seed=0)
     expected = balance(network, to_tensor(painting), photos, GOAL)
     loss = PerceptualLoss(network, expected)
     J = loss(to_tensor(content), loss.content_targets(to_tensor(content)), loss.style_targets(to_tensor(painting))).J
@@ -320,7 +293,7 @@ def test_ctrl_c_gives_the_best_picture_so_far(content, painting, network):
     result = quick(content, painting, network, each=each, descent=Descent(iterations=50))
     assert result.ended == "stopped" and len(result.trace) == 5
     best = min(pictures, key=lambda pair: pair[0])[1]
-    assert np.array_equal(result.image, optimizer.to_image(best))
+    assert np.array_equal(result.image, to_image(best))
 
 
 def test_a_J_that_is_no_number_any_more_keeps_the_best(content, painting, network, monkeypatch):
@@ -342,18 +315,26 @@ def test_a_J_that_is_no_number_any_more_keeps_the_best(content, painting, networ
 
 
 def test_weights_beyond_all_numbers_are_one_sentence(content, painting, network):
-    with pytest.raises(AllaprimaError, match="smaller weights"):
+    with pytest.raises(AllaprimaError, match="not finite at the start: use smaller weights"):
         quick(content, painting, network, Objective(content=CONTENT, style=STYLE, beta=1e38))
 
 
 @pytest.mark.parametrize(
     "options, sentence",
     [
-        ({"init": "grey"}, "content, noise or style"),
-        ({"style_weights": [1, 2]}, "one for each"),
-        ({"style_weights": [-1]}, "0 or more"),
-        ({"scales": 3}, "give fewer"),
-        ({"goal": Objective(alpha=0, beta=0)}, "nothing to minimise"),
+        ({"init": "grey"}, "init must be content, noise or style, not 'grey'"),
+        ({"style_weights": [1, 2]}, "style_weights must be 1 numbers, one for each"),
+        ({"style_weights": [-1]}, "at least 0 and not all 0, not .-1."),
+        ({"scales": 3}, "use fewer"),
+        ({"scales": 0}, "scales must be a whole number of at least 1, not 0"),
+        ({"scales": "2"}, "scales must be a whole number of at least 1, not '2'"),
+        ({"style_size": 10.5}, "style_size must be a whole number"),
+        ({"seed": -1}, "seed must be a whole number of at least 0, not -1"),
+        ({"style_weights": 1}, "style_weights must be 1 numbers"),
+        ({"style_weights": ["1"]}, "style_weights must be 1 numbers"),
+        ({"descent": 20}, "descent must be of the type Descent, not int"),
+        ({"goal": {"alpha": 1}}, "objective must be of the type Objective, not dict"),
+        ({"goal": Objective(alpha=0, beta=0)}, "alpha, beta and tv are all 0: give"),
         ({"goal": Objective(style={"relu6_1": 1.0})}, "no layer 'relu6_1'"),
     ],
 )
@@ -362,151 +343,68 @@ def test_arguments_that_make_no_sense(options, sentence, content, painting, netw
         quick(content, painting, network, **options)
 
 
-@pytest.mark.parametrize("values", [("sgd",), ("adam", -1), ("lbfgs", 5, 0), ("adam", 5, 20, 0.0)])
-def test_descents_that_make_no_sense(values):
-    with pytest.raises(AllaprimaError):
+@pytest.mark.parametrize(
+    "values, sentence",
+    [
+        (("sgd",), "method must be lbfgs or adam, not 'sgd'"),
+        (("adam", -1), "iterations must be a whole number of at least 0, not -1"),
+        (("lbfgs", 5, 0), "history must be a whole number of at least 1, not 0"),
+        (("adam", 5, 20, 0.0), "learning_rate must be a number above 0, not 0.0"),
+        (("adam", 5, 20, float("nan")), "learning_rate must be a number above 0, not nan"),
+        (("adam", "5"), "iterations must be a whole number of at least 0, not '5'"),
+    ],
+)
+def test_descents_that_make_no_sense(values, sentence):
+    with pytest.raises(AllaprimaError, match=sentence):
         Descent(*values)
 
 
-# Files and the command
+# What a picture may be given as
 
 
-@pytest.fixture
-def files(tmp_path, content, painting):
+def test_arrays_pil_images_and_paths_give_the_same_picture(content, painting, network, tmp_path):
     Image.fromarray(content).save(tmp_path / "photo.png")
     Image.fromarray(painting).save(tmp_path / "painting.png")
-    return tmp_path
-
-
-def run(*arguments):
-    app = Typer()
-    app.command()(commands.baseline)
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def test_the_command_writes_picture_trace_and_steps(files, content):
-    goal = ["--content-layers", "relu2_2=1e-5", "--style-layers", "relu1_2=1e-9,relu2_2=1e-9", "--raw-weights"]
-    result = run(
-        files / "photo.png",
-        files / "painting.png",
-        "-o",
-        files / "out.png",
-        "--iterations",
-        4,
-        "--trace",
-        files / "trace.csv",
-        "--every",
-        2,
-        *goal,
-    )
-    assert result.exit_code == 0, result.output
-    painted = np.asarray(Image.open(files / "out.png"))
-    assert painted.shape == content.shape and not np.array_equal(painted, content)
-    rows = list(csv.DictReader((files / "trace.csv").open()))
-    assert [int(row["iteration"]) for row in rows] == [0, 1, 2, 3, 4]
-    assert float(rows[4]["J"]) < float(rows[0]["J"])
-    steps = sorted((files / "out_steps").iterdir())
-    assert [step.name for step in steps] == ["00000.png", "00002.png", "00004.png"]
-    assert np.array_equal(np.asarray(Image.open(steps[0])), content)
-    assert np.array_equal(np.asarray(Image.open(steps[2])), painted)
-
-
-def test_a_json_trace_says_the_same(files, network):
-    result = optimize_files(
-        files / "photo.png",
-        [files / "painting.png"],
-        files / "out.jpg",
-        trace=files / "t.json",
-        size=64,
-        objective=GOAL,
-        network=network,
-        balanced=False,
-        descent=Descent(iterations=2),
-    )
-    rows = json.loads((files / "t.json").read_text())
-    assert [row["J"] for row in rows] == [step.J for step in result.trace]
-    assert list(rows[0]) == [
-        "iteration",
-        "evaluations",
-        "seconds",
-        "size",
-        "J",
-        "content",
-        "content_as_written",
-        "style",
-        "tv",
-    ]
-    assert max(Image.open(files / "out.jpg").size) == 64
+    expected = quick(content, painting, network).image
+    images = Image.fromarray(content), [Image.fromarray(painting).convert("RGBA")]
+    for photo, style in (images, (tmp_path / "photo.png", str(tmp_path / "painting.png"))):
+        assert np.array_equal(quick(photo, style, network).image, expected)
 
 
 @pytest.mark.parametrize(
-    "arguments, sentence",
+    "change, sentence",
     [
-        (["nowhere.png", "painting.png", "-o", "out.png"], "nowhere.png does not exist"),
-        (["photo.png", "photo.txt", "-o", "out.png"], "can't be read as a picture"),
-        (["photo.png", "painting.png", "-o", "out.xyz"], "ending of a picture"),
-        (["photo.png", "painting.png", "-o", "out.png", "--trace", "t.txt"], "csv or .json"),
-        (["photo.png", "painting.png", "-o", "out.png", "--size", "0"], "above 0"),
-        (["photo.png", "painting.png", "-o", "out.png", "--style-weights", "a,b"], "as 2,1"),
-        (["photo.png", "painting.png", "-o", "out.png", "--style-layers", "relu1_2=x"], "relu3_3=0.5"),
-        (["photo.png", "painting.png", "-o", "out.png", "--loss-network", "alexnet"], "Choose one of"),
-        (["dot.png", "painting.png", "-o", "out.png"], "1x1 is too small"),
+        (
+            lambda photo: photo / 255.0,
+            r"must be a uint8 array \[H, W, 3\] with values 0 to 255, not float64 \[\d+, 72, 3\]",
+        ),
+        (lambda photo: photo[..., 0], r"not uint8 \[\d+, 72\]"),
+        (lambda photo: photo[:0], r"not uint8 \[0, 72, 3\]"),
+        (lambda photo: photo[None], r"not uint8 \[1, \d+, 72, 3\]"),
+        (lambda photo: torch.from_numpy(photo), "must be a uint8 array, a PIL image or a path, not Tensor"),
+        (lambda photo: None, "must be a uint8 array, a PIL image or a path, not NoneType"),
+        (lambda photo: "nowhere.png", "nowhere.png does not exist"),
     ],
 )
-def test_bad_input_is_one_sentence_and_writes_nothing(arguments, sentence, files, monkeypatch):
-    (files / "photo.txt").write_text("no picture")
-    Image.new("RGB", (1, 1)).save(files / "dot.png")
-    monkeypatch.chdir(files)
-    before = sorted(files.rglob("*"))
-    result = run(*arguments, "--raw-weights")
-    assert isinstance(result.exception, AllaprimaError) and sentence in str(result.exception)
-    assert sorted(files.rglob("*")) == before
+def test_what_is_not_a_picture_is_one_sentence(change, sentence, content, painting, network):
+    for arguments in (
+        (change(content), painting),
+        (content, change(painting)),
+        (content, [painting, change(painting)]),
+    ):
+        with pytest.raises(AllaprimaError, match=sentence):
+            quick(*arguments, network)
+    with pytest.raises(AllaprimaError, match="styles is empty: give at least one painting"):
+        quick(content, [], network)
 
 
-def test_without_torch_the_sentence_names_the_extra(files):
-    code = (
-        "import sys; sys.modules['torch'] = None\n"
-        "from allaprima.commands import baseline as commands\n"
-        "try: commands.baseline('a', ['b'], 'c.png')\n"
-        "except Exception as error: print(type(error).__name__, error)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert done.stdout.strip() == "AllaprimaError This needs the training extra: pip install 'allaprima[train]'."
+# Silence
 
 
-def test_sigint_leaves_the_best_picture_in_its_file(files, content, painting, network):
-    """The real thing: a process, Ctrl-C after a few iterations, exit code 130, a whole and better picture."""
-    code = "import typer; from allaprima.commands.baseline import baseline; typer.run(baseline)"
-    command = [
-        sys.executable,
-        "-c",
-        code,
-        "photo.png",
-        "painting.png",
-        "-o",
-        "out.png",
-        "--iterations",
-        "100000",
-        "--every",
-        "1",
-        "--content-layers",
-        "relu2_2=1e-5",
-        "--style-layers",
-        "relu1_2=1e-9,relu2_2=1e-9",
-        "--raw-weights",
-        "--trace",
-        "trace.csv",
-    ]
-    process = subprocess.Popen(command, cwd=files, stderr=subprocess.PIPE, text=True)
-    until = time.monotonic() + 100
-    while not (files / "out_steps" / "00003.png").exists() and time.monotonic() < until and process.poll() is None:
-        time.sleep(0.1)
-    assert not (files / "out.png").exists()
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130, said
-    assert "Traceback" not in said and "stopped at iteration" in said
-    painted = np.array(Image.open(files / "out.png"))
-    assert costs_of(painted, content, painting, network).J < costs_of(content, content, painting, network).J
-    assert len((files / "trace.csv").read_text().splitlines()) > 4
-    assert not list(files.glob(".*"))
+def test_the_optimizer_reports_by_events_and_prints_nothing(content, painting, network, capfd):
+    events = []
+    result = quick(content, painting, network, listener=events.append)
+    assert events[0] == Started("optimize", 5, "iterations")
+    assert [(type(event), event.done) for event in events[1:]] == [(Advanced, n) for n in range(6)]
+    assert f"J {result.trace[-1].J:.4g}" in events[-1].note
+    assert capfd.readouterr() == ("", "")
