@@ -8,7 +8,7 @@ import av
 import numpy as np
 from PIL import Image
 
-PHOTOS = sorted((Path(__file__).parent.parent / "train" / "photos").glob("*.jpg"))
+PHOTOS = sorted((Path(__file__).parent.parent / "src" / "allaprima" / "train" / "photos").glob("*.jpg"))
 
 
 def panned(count, width, height, photo=0):

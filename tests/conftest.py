@@ -14,7 +14,8 @@ from PIL import Image
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parent.parent
-PHOTOS = ROOT / "train" / "photos"
+PACKAGE = ROOT / "src" / "allaprima"  # its folders: in a checkout links to those at the top, in an archive themselves
+PHOTOS = PACKAGE / "train" / "photos"
 
 
 def make_model(path, strength=True, metadata=None, channels=8, seed=0):

@@ -15,7 +15,7 @@ from allaprima.infer import library
 from allaprima.infer.jobs import stylize
 from allaprima.infer.library import find_style, list_styles
 from allaprima.infer.stylizer import Stylizer
-from conftest import PHOTOS, ROOT, make_model
+from conftest import PACKAGE, PHOTOS, make_model
 
 
 @pytest.fixture
@@ -194,7 +194,7 @@ def test_a_video_needs_a_video_for_its_output(album, tmp_path, tiny_model):
     assert stylize(tmp_path / "clip.mp4", model=tiny_model) == [tmp_path / "clip-tiny.mp4"]
 
 
-BUNDLED_STYLES = sorted((ROOT / "infer" / "styles").glob("*.onnx"))
+BUNDLED_STYLES = sorted((PACKAGE / "infer" / "styles").glob("*.onnx"))
 
 
 @pytest.mark.parametrize("path", BUNDLED_STYLES, ids=lambda path: path.stem)

@@ -15,7 +15,7 @@ from allaprima.core.errors import AllaprimaError
 from allaprima.models import export as exporting
 from allaprima.models.blocks import Contrast, Conv, Grain, Graph, SettlingNorm, ToPixels
 from allaprima.models.transformer import ARCHITECTURES, transformer
-from conftest import ROOT
+from conftest import PACKAGE
 
 
 def network_of(architecture):
@@ -213,7 +213,7 @@ def test_unknown_architecture_names_those_there_are():
 
 def test_the_reference_that_bench_times_is_the_johnson_network():
     """Node for node what is exported now; `python benchmarks/make_reference.py` writes it anew."""
-    made = onnx.load(ROOT / "infer" / "reference" / "johnson.onnx")
+    made = onnx.load(PACKAGE / "infer" / "reference" / "johnson.onnx")
     fresh = exporting.build_graph(transformer("johnson"))
     assert [n.op_type for n in made.graph.node if n.op_type != "ConstantOfShape"] == [
         n.op_type for n in fresh.graph.node

@@ -1,0 +1,47 @@
+"""The house as its tools see it: editors, the type checker, and what CI runs."""
+
+import json
+import subprocess
+import sys
+
+import jedi
+import pytest
+
+import allaprima
+from conftest import ROOT
+
+
+@pytest.fixture
+def editor(monkeypatch):
+    """What an editor knows in the checkout: `editor(code)` is a jedi script in the project."""
+    project = jedi.Project(ROOT)
+    return lambda code: jedi.Script(code, path=ROOT / "unsaved.py", project=project)
+
+
+def test_an_editor_completes_the_public_names(editor):
+    offered = {found.name for found in editor("from allaprima import ").complete()}
+    assert set(allaprima.__all__) - {"__version__"} <= offered
+
+
+def test_an_editor_shows_signatures_and_finds_definitions(editor):
+    (signature,) = editor("from allaprima import Stylizer\nStylizer(").get_signatures()
+    assert [parameter.name for parameter in signature.params][:2] == ["model", "provider"]
+    (module,) = editor("import allaprima.infer.stylizer").goto(1, 25)
+    assert module.full_name == "allaprima.infer.stylizer" and module.module_path.samefile(
+        ROOT / "infer" / "stylizer.py"
+    )
+
+
+def test_a_type_checker_resolves_the_package(tmp_path):
+    """`stylize` is a function with a known type, not Any; and a wrong call is an error."""
+    code = tmp_path / "program.py"
+    code.write_text(
+        "import allaprima.infer.stylizer\n"
+        "from allaprima import stylize\n"
+        "reveal_type(allaprima.infer.stylizer.Stylizer)\n"
+        "stylize('a.jpg', colour=1)\n"
+    )
+    command = [sys.executable, "-m", "pyright", "--project", ROOT, "--outputjson", code]
+    said = json.loads(subprocess.run(command, capture_output=True, text=True).stdout)["generalDiagnostics"]
+    assert [entry["severity"] for entry in said] == ["information", "error"]
+    assert "type[Stylizer]" in said[0]["message"] and 'No parameter named "colour"' in said[1]["message"]
