@@ -2,46 +2,55 @@
 
 import math
 import os
+from collections.abc import Sequence
 from numbers import Integral, Real
 from pathlib import Path
+from typing import TypeGuard, cast
 
 from allaprima.core.errors import AllaprimaError
+from allaprima.core.files import StrPath
 
 
-def check_whole(least: int, **values) -> None:
+def check_whole(least: int, **values: object) -> None:
     """Raise AllaprimaError for the first value that is not a whole number of at least `least`."""
     for name, value in values.items():
-        if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+        if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least:
             raise AllaprimaError(f"{name} must be a whole number of at least {least}, not {value!r}.")
 
 
-def check_positive(**values) -> None:
+def check_positive(**values: object) -> None:
     """Raise AllaprimaError for the first value that is not a finite number above 0."""
     for name, value in values.items():
-        if not isinstance(value, Real) or isinstance(value, bool) or not (value > 0 and math.isfinite(value)):
+        if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < math.inf:
             raise AllaprimaError(f"{name} must be a number above 0, not {value!r}.")
 
 
-def check_kind(kind: type, **values) -> None:
+def check_kind(kind: type, **values: object) -> None:
     """Raise AllaprimaError for the first value that is neither None, for a default, nor of the class `kind`."""
     for name, value in values.items():
         if value is not None and not isinstance(value, kind):
             raise AllaprimaError(f"{name} must be of the type {kind.__name__}, not {type(value).__name__}.")
 
 
-def check_path(name: str, value) -> Path:
+def check_path(name: str, value: object) -> Path:
     """The value as a path; AllaprimaError when it can't be one."""
-    if not isinstance(value, str | os.PathLike):
+    if not _is_path(value):
         raise AllaprimaError(f"{name} must be a path, not {type(value).__name__}.")
     return Path(value)
 
 
-def check_paths(name: str, values) -> list[Path]:
+def check_paths(name: str, values: object) -> list[Path]:
     """One path, or a list of at least one, as a list; AllaprimaError for anything else."""
-    values = values if isinstance(values, list | tuple) else [values]
-    for value in values:
-        if not isinstance(value, str | os.PathLike):
-            raise AllaprimaError(f"{name} must be paths, not {type(value).__name__}.")
-    if not values:
+    several = cast("Sequence[object]", values) if isinstance(values, list | tuple) else [values]
+    if not several:
         raise AllaprimaError(f"{name} is empty: give at least one path.")
-    return [Path(value) for value in values]
+    paths: list[Path] = []
+    for value in several:
+        if not _is_path(value):
+            raise AllaprimaError(f"{name} must be paths, not {type(value).__name__}.")
+        paths.append(Path(value))
+    return paths
+
+
+def _is_path(value: object) -> TypeGuard[StrPath]:
+    return isinstance(value, str | os.PathLike)

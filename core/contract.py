@@ -22,9 +22,9 @@ class Controls:
             raise AllaprimaError(f"strength must be from 0 to 1, not {self.strength}.")
 
 
-def parse_size(text) -> tuple[int, int]:
+def parse_size(text: str) -> tuple[int, int]:
     """(width, height) from "640x480"; AllaprimaError when it is anything else."""
-    width, _, height = str(text).lower().partition("x")
+    width, _, height = text.lower().partition("x")
     if not (width.isdecimal() and height.isdecimal() and int(width) >= 16 and int(height) >= 16):
         raise AllaprimaError(f"{text} is no size. Give width and height of at least 16 pixels, as in 640x480.")
     return int(width), int(height)

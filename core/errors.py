@@ -11,7 +11,7 @@ class AllaprimaError(Exception):
     """
 
 
-def explain_os_error(error: OSError, path) -> AllaprimaError:
+def explain_os_error(error: OSError, path: object) -> AllaprimaError:
     """Turn the operating system's refusal to read or write `path` into a sentence with a fix in it."""
     reasons = {
         errno.ENOSPC: f"The disk is full: {path} was not written. Free some space or choose another folder.",
@@ -24,7 +24,7 @@ def explain_os_error(error: OSError, path) -> AllaprimaError:
         errno.EEXIST: f"A part of {path} is a file and not a folder. Choose another path.",
         errno.EISDIR: f"{path} is a folder. Give a file name inside it.",
     }
-    return AllaprimaError(reasons.get(error.errno, f"{path} can't be used: {error.strerror or error}."))
+    return AllaprimaError(reasons.get(error.errno or 0, f"{path} can't be used: {error.strerror or error}."))
 
 
 def import_with_extra(module: str):

@@ -2,13 +2,16 @@
 
 import os
 import tempfile
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
 from allaprima.core.errors import AllaprimaError, explain_os_error
 
+StrPath = str | os.PathLike[str]
 
-def check_output(path) -> Path:
+
+def check_output(path: StrPath) -> Path:
     """Prove, before any work is done, that `path` can be written; missing parent folders are made.
 
     Raises AllaprimaError when it is a folder, or its folder can't be made or written.
@@ -26,7 +29,7 @@ def check_output(path) -> Path:
 
 
 @contextmanager
-def atomic(path):
+def atomic(path: StrPath) -> Generator[Path]:
     """Yield a temporary path in the folder of `path`, with the same ending; on success it becomes `path`.
 
     When the body raises (KeyboardInterrupt too) the temporary file is removed and `path` is as it was before.
@@ -48,7 +51,7 @@ def atomic(path):
         part.unlink(missing_ok=True)
 
 
-def write_atomically(path, data: bytes | str) -> Path:
+def write_atomically(path: StrPath, data: bytes | str) -> Path:
     """Write bytes, or text as UTF-8, to `path`, whole or not at all."""
     with atomic(path) as part:
         part.write_bytes(data.encode() if isinstance(data, str) else data)

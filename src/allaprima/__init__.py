@@ -31,11 +31,11 @@ _MODULES = {
 }
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> object:
     if name not in _MODULES:
         raise AttributeError(f"module 'allaprima' has no attribute {name!r}")
     return getattr(import_module(_MODULES[name]), name)
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted([*globals(), *__all__])
