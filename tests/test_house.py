@@ -45,3 +45,8 @@ def test_a_type_checker_resolves_the_package(tmp_path):
     said = json.loads(subprocess.run(command, capture_output=True, text=True).stdout)["generalDiagnostics"]
     assert [entry["severity"] for entry in said] == ["information", "error"]
     assert "type[Stylizer]" in said[0]["message"] and 'No parameter named "colour"' in said[1]["message"]
+
+
+def test_ci_runs_the_tests_as_the_readme_says():
+    command = (ROOT / "README.md").read_text().split("The tests: `")[1].split("`")[0]
+    assert (ROOT / ".ci" / "run").read_text().splitlines()[-1] == command
