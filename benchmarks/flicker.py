@@ -47,7 +47,7 @@ def main():
         rows.append([Path(model).stem, stylizer.metadata["architecture"], *cells])
     note = (
         f"{len(frames)} frames of {options.clip.name}, {frames[0].shape[1]}x{frames[0].shape[0]}; nothing moves in "
-        f"{np.mean(still):.0%} of it, which changes by {np.mean(own):.2f} grey levels from frame to frame."
+        f"{np.mean(still):.0%} of it, where the clip changes by {np.mean(own):.2f} grey levels from frame to frame."
     )
     head = ["style", "network", "change, grey levels", "of the clip's"]
     publish("Flicker under a still camera", f"{note}\n\n{table(head, rows)}", options.write)

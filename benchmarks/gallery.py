@@ -102,7 +102,7 @@ def main():
         marks += mark
     head = ["style", "start", "steps", "beta", "trained, s", "J", "content", "style cost", "worth"]
     early = f"{settings.early_size * settings.size:.0f} px at first"
-    note = f"`{arguments.architecture}`, steps of one photo of {settings.size} px, of {early}."
+    note = f"`{arguments.architecture}`, one photo of {settings.size} px a step, of {early}."
     show(f"The gallery: {arguments.architecture}", note, head, costs, marks, len(photos), arguments)
 
 

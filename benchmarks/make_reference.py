@@ -5,6 +5,7 @@
 Time does not depend on what the weights are, so each is one number, repeated to its shape when the model is loaded.
 """
 
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -41,5 +42,6 @@ def reference() -> onnx.ModelProto:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     REFERENCE.write_bytes(reference().SerializeToString())
     print(f"{REFERENCE}: {REFERENCE.stat().st_size / 1000:.0f} kB")

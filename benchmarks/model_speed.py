@@ -120,8 +120,8 @@ def main():
     publish("One network pass", f"{stylizers[0].threads} threads.\n\n{table(head, speeds)}", arguments.write)
     said = ", ".join(f"{kind} {value:.0f}" for kind, value in top.items())
     note = (
-        f"Peaks of a product of {SIDE}x{SIDE} matrices, in giga-operations a second: {said}. At "
-        f"{SIZES[0][0]}x{SIZES[0][1]}:"
+        f"Peaks of a product of two {SIDE}x{SIDE} matrices, in giga-operations a second: {said}. The networks "
+        f"at {SIZES[0][0]}x{SIZES[0][1]}:"
     )
     head = ["network", "thousand multiplications a pixel", "giga-operations", "a second", "of the float32 peak"]
     publish("Roofline", f"{note}\n\n{table(head, roof)}", arguments.write)

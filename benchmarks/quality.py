@@ -34,10 +34,10 @@ from allaprima.train.trainer import checkpoint_of, saved_settings, train_style  
 NETWORKS = ("johnson", "live", "best")
 BETA = 5.0  # twice the default: with more style to make, networks differ more
 SIDE = 384
-ARTIFACTS = """Artifacts, medians over the same photos. Grid: the power at a period over that of its neighbourhood (none: 1).
-Border: the outer 16 px against the 32 px further in, difference in grey levels and ratio of standard deviations. Dots:
-pixels of a million that stick out of all their neighbours. Boil: the change from frame to
-frame of a flat place with camera noise, over that of the noise itself."""
+ARTIFACTS = """Artifacts, medians over the same photos. Grid: the power at a period, divided by that of its neighbourhood (1: no grid).
+Border: the outer 16 px against the 32 px further in, as a difference in grey levels and a ratio of standard deviations.
+Dots: pixels in a million that stand out from all their neighbours. Boil: the change of a flat place with camera noise
+from frame to frame, divided by that of the noise itself."""
 
 
 def trained(style, architecture, runs, settings) -> Path:
@@ -125,15 +125,15 @@ def main():
         costs, marks = measured(stylizers, style, photos, arguments.iterations)
         first = arguments.networks[0]
         head = ["network", "J", f"of {first}", "content", f"of {first}", "style cost", f"of {first}", "worth"]
-        note = f"{settings.steps} steps of one photo of {settings.size} px each."
+        note = f"{settings.steps} steps, each of one photo of {settings.size} px."
         show(f"Trained alike: {style.stem}", note, head, costs, marks, len(photos), arguments)
 
 
 def show(title, note, head, costs, marks, photos, arguments):
     """Publish the two tables of `measured`; the first column of both is named by `head[0]`."""
     note += (
-        f" Means over {photos} photos that were not trained on, {SIDE} px. Worth: the equivalent iteration of L-BFGS, "
-        f"median (of at most {arguments.iterations})."
+        f" Means over {photos} photos that were not trained on, {SIDE} px. Worth: the median equivalent iteration "
+        f"of L-BFGS (at most {arguments.iterations})."
     )
     marked = [head[0], "grid 2 px", "4 px", "8 px", "border", "deviation", "dots", "boil"]
     publish(title, f"{note}\n\n{table(head, costs)}\n\n{ARTIFACTS}\n\n{table(marked, marks)}", arguments.write)

@@ -111,8 +111,8 @@ def main():
     rows = [[name, f"{arguments.batch / seconds:.2f}", f"{first / seconds:.2f}"] for name, seconds in medians.items()]
     note = (
         f"{arguments.batch} photos of {arguments.size} px a step, median of {arguments.rounds} rounds. The plain loop is "
-        "float32 with a DataLoader, the whole loss network for photo and picture, and the `johnson` network; same photos, "
-        "layers and weights of the loss network."
+        "float32 with a DataLoader; the whole loss network sees the photo and the picture. Photos, layers and the weights of "
+        "the loss network are the same for all."
     )
     publish("Training", f"{note}\n\n{table(['loop', 'photos/s', 'ratio'], rows)}", arguments.write)
 
