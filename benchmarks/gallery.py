@@ -47,7 +47,8 @@ def painting(name, folder: Path, runs: Path) -> Path | None:
     target = runs / f"{name}.png"
     if not target.exists():
         image = read_rgb(file)
-        cut = [round(share * side) for share, side in zip(PAINTINGS[name][1], image.size * 2)]
+        left, top, right, bottom = PAINTINGS[name][1]
+        cut = left * image.width, top * image.height, right * image.width, bottom * image.height
         with atomic(target) as part:
             image.crop(cut).save(part, format="png")
     return target

@@ -11,6 +11,7 @@ medians are compared.
 import argparse
 import statistics
 import time
+from collections.abc import Callable
 
 import torch
 from page import publish, table
@@ -94,7 +95,7 @@ def main():
     device = torch.device(arguments.device)
 
     plain = plain_loop(arguments.style, arguments.size, arguments.batch, device).__next__
-    loops = {"plain float32 loop, johnson": plain}
+    loops: dict[str, Callable[[], object]] = {"plain float32 loop, johnson": plain}
     for architecture in ("johnson", "best", "live"):
         values = {"architecture": architecture, "size": arguments.size, "early_size": 1.0, "batch": arguments.batch}
         settings = change(Settings(), values)
