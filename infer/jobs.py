@@ -12,7 +12,7 @@ from allaprima.core.files import check_output
 from allaprima.core.progress import console, progress_bar
 from allaprima.infer.library import DEFAULT_STYLE
 from allaprima.infer.stylizer import Stylizer
-from allaprima.media.pictures import ANIMATIONS, is_picture, picture_format, read_picture, write_picture
+from allaprima.media.pictures import Frame, is_picture, picture_format, read_picture, write_picture
 
 DISK_IS_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # the next file would fail as this one did
 
@@ -166,12 +166,12 @@ def _work_off(jobs, stylizer, strength):
 
 
 def _stylize_picture(source, target, stylizer, strength, bar, announce):
-    picture = read_picture(source, animated=picture_format(target) in ANIMATIONS)
+    picture = read_picture(source, into=picture_format(target))
     if announce:
         frames = f", {len(picture.frames)} frames" if len(picture.frames) > 1 else ""
         say(f"Stylizing {source} to {target}{frames}")
-    if picture.first_of > len(picture.frames):
-        say(f"{source} has {picture.first_of} frames, and {target.suffix} holds one: the first. Write a .gif or .webp.")
+    if picture.left_out:
+        say(picture.left_out)
     tiles = None
 
     def on_tile(done, total):
@@ -185,7 +185,7 @@ def _stylize_picture(source, target, stylizer, strength, bar, announce):
         frames = []
         while picture.frames:
             pixels, alpha, duration = picture.frames.pop(0)
-            frames.append((stylizer(pixels, strength, on_tile), alpha, duration))
+            frames.append(Frame(stylizer(pixels, strength, on_tile), alpha, duration))
     finally:
         if tiles is not None:
             bar.remove_task(tiles)
