@@ -37,11 +37,10 @@ JPEG_SEGMENT = 65533  # bytes that one segment of a JPEG holds; XMP has 29 bytes
 def picture_format(path) -> str:
     """Pillow's name of the format that `path` ends in; AllaprimaError when no such picture can be written."""
     Image.init()
-    suffix = Path(path).suffix.lower()
-    format = Image.registered_extensions().get(suffix)
+    format = Image.registered_extensions().get(Path(path).suffix.lower())
     if format not in Image.SAVE.keys() - NOT_WRITTEN:
         raise AllaprimaError(
-            f"{path} can't be written: {suffix or 'no ending'} is not a kind of picture that can. Use one of {PICTURES}"
+            f"{path} has no ending of a picture that can be written. Let its name end in one of {PICTURES}"
         )
     return format
 

@@ -170,11 +170,11 @@ def write_picture(path, picture: Picture) -> None:
         images = [_image(frame, "alpha" in holds) for frame in frames]
         settings = metadata_settings(format, {key: about[key] for key in about.keys() & holds})
         if "icc_profile" in settings:
-            own = [from_srgb(image, settings["icc_profile"]) for image in images]
-            if None in own:
-                del settings["icc_profile"]
-            else:
+            own = [image for image in (from_srgb(image, settings["icc_profile"]) for image in images) if image]
+            if len(own) == len(images):
                 images = own
+            else:
+                del settings["icc_profile"]
         if len(images) > 1:
             settings |= {"save_all": True, "append_images": images[1:]} | time_settings(format, about, frames)
         images[0].save(encoded, format, **settings)
@@ -182,7 +182,7 @@ def write_picture(path, picture: Picture) -> None:
         raise _too_large(path, (width, height)) from error
     except Exception as error:  # each of them has its own
         raise AllaprimaError(f"{path} can't be written as {format}: {error}. Write a .png.") from error
-    write_atomically(path, encoded.getbuffer())
+    write_atomically(path, encoded.getvalue())
 
 
 def write_rgb(path, pixels: np.ndarray) -> None:

@@ -2,11 +2,13 @@
 
 import io
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageCms
 
 SAME = 3  # levels of 255: a profile that changes no colour by more is one of the many that mean sRGB
+NOT_OF_ITS_KIND = (ImageCms.PyCMSError, ValueError)  # what a profile that does not fit the pixels ends in
 
 
 def to_srgb(image: Image.Image, profile: bytes | None) -> tuple[Image.Image, bytes | None]:
@@ -16,7 +18,7 @@ def to_srgb(image: Image.Image, profile: bytes | None) -> tuple[Image.Image, byt
     """
     if image.mode == "LAB":
         lab = _transform(ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB")
-        return ImageCms.applyTransform(image, lab), None
+        return lab.apply(image), None
     space = _colour_space(profile)
     if space == "GRAY" and image.mode in ("1", "L"):
         return _applied(image.convert("L"), profile) or image.convert("RGB"), None
@@ -37,9 +39,9 @@ def from_srgb(image: Image.Image, profile: bytes) -> Image.Image | None:
         return image
     try:
         back = _between(profile, "RGB", False)
-    except ImageCms.PyCMSError:
+    except NOT_OF_ITS_KIND:
         return None
-    converted = ImageCms.applyTransform(image if image.mode == "RGB" else image.convert("RGB"), back)
+    converted = back.apply(image if image.mode == "RGB" else image.convert("RGB"))
     if image.mode == "RGBA":
         converted.putalpha(image.getchannel("A"))
     return converted
@@ -48,7 +50,8 @@ def from_srgb(image: Image.Image, profile: bytes) -> Image.Image | None:
 @lru_cache(8)
 def _colour_space(profile):
     try:
-        return ImageCms.ImageCmsProfile(io.BytesIO(profile)).profile.xcolor_space.strip() if profile else None
+        opened: Any = ImageCms.ImageCmsProfile(io.BytesIO(profile)).profile if profile else None
+        return opened and opened.xcolor_space.strip()
     except Exception:  # a broken profile is dropped, the picture is not
         return None
 
@@ -64,8 +67,8 @@ def _is_srgb(profile):
 def _applied(image, profile):
     """The image as sRGB, None when the profile is of another kind than the image."""
     try:
-        return ImageCms.applyTransform(image, _between(profile, image.mode, True))
-    except ImageCms.PyCMSError:
+        return _between(profile, image.mode, True).apply(image)
+    except NOT_OF_ITS_KIND:
         return None
 
 

@@ -117,7 +117,7 @@ def test_a_json_trace_says_the_same_and_events_tell_of_each_file(files, network,
     "arguments, sentence",
     [
         (["nowhere.png", "painting.png", "-o", "out.png"], "nowhere.png does not exist"),
-        (["photo.png", "photo.txt", "-o", "out.png"], "can't be read as a picture"),
+        (["photo.png", "photo.txt", "-o", "out.png"], "is not a picture that can be read"),
         (["photo.png", "painting.png", "-o", "out.xyz"], "ending of a picture"),
         (["photo.png", "painting.png", "-o", "out.png", "--trace", "t.txt"], "must be a .csv or .json file, not t.txt"),
         (

@@ -275,7 +275,7 @@ def test_loss(inspect, tiny_model):
     "arguments, sentence",
     [
         ([PHOTOS / "nothing.jpg"], "nothing.jpg does not exist"),
-        ([PHOTOS / "CREDITS.md"], "CREDITS.md can't be read as a picture"),
+        ([PHOTOS / "CREDITS.md"], "CREDITS.md is not a picture that can be read"),
         ([PHOTOS / "fig.jpg", "--style", "nothing.jpg"], "The painting that the model was trained on is needed"),
         ([PHOTOS / "fig.jpg", "--size", "6"], "too small for relu4_3"),
         ([PHOTOS / "fig.jpg", "--size", "0"], "The size is 0: give pixels above 0"),

@@ -501,7 +501,7 @@ def test_bad_config_is_one_sentence(tmp_path, monkeypatch, capsys, text, words):
     "arguments, words",
     [
         (["missing.jpg", "-o", "x.onnx"], "does not exist"),
-        (["empty.jpg", "-o", "x.onnx"], "can't be read as a picture"),
+        (["empty.jpg", "-o", "x.onnx"], "empty.jpg is empty"),
         ([STYLE, "-o", "x.pt"], "does not end in .onnx"),
         ([STYLE, "-o", "empty.jpg/x.onnx"], "folder"),
         ([STYLE, "-o", "x.onnx", "--resume"], "no training to continue"),
