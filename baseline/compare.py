@@ -1,11 +1,10 @@
 """A trained network against the optimizer, by one J: how many iterations is a pass worth, and how much faster."""
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from io import BytesIO
 from statistics import median
 
 import numpy as np
@@ -14,11 +13,12 @@ from PIL import Image, ImageDraw, ImageFont
 
 from allaprima.baseline.optimizer import Descent, Step, default_network, descend
 from allaprima.core.checks import check_kind, check_path, check_paths, check_whole
+from allaprima.core.contract import Card
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Advanced, Listener, Started, Warned, Wrote, ignore
-from allaprima.media.pictures import check_picture_output, read_photo, write_rgb
+from allaprima.media.pictures import check_picture_output, read_photo, read_rgb, write_rgb
 from allaprima.models.perceptual import Objective, PerceptualLoss, balance
-from allaprima.models.tensors import read_style, to_image, to_tensor
+from allaprima.models.tensors import as_style, to_image, to_tensor
 from allaprima.train.photos import Photos
 
 COSTS = ("J", "content", "content_as_written", "style", "tv")
@@ -134,8 +134,8 @@ def compare(
     """Compare a model file with the optimizer on each photo; write a picture of all to `output` if given.
 
     model: a model file or the name of a style. photos: paths; each is scaled down to a long side of `size` pixels.
-    style: the painting; when None, the path that the model file remembers. The objective, the loss network (its weights
-    from `loss_weights` if given) and the painting's size are those of the model's training, from its metadata.
+    style: the painting; when None, that of the model file, or its Gram matrices there. The objective, the loss network (its
+    weights from `loss_weights` if given) and the painting's size are those of the model's training, from its card.
     Ctrl-C ends it with the photos that are done. Raises AllaprimaError for input that can't be used.
     """
     from allaprima.infer.stylizer import Stylizer
@@ -148,7 +148,7 @@ def compare(
         output = check_picture_output(check_path("output", output))
     stylizer = Stylizer(model)
     images = [read_photo(photo, size) for photo in photos]
-    loss, style_targets = training_loss(stylizer.metadata, style, loss_weights, listener)
+    loss, style_targets = training_loss(stylizer.card, style, loss_weights, listener)
     names = [photo.name for photo in photos]
     about = f"Comparing {model} with {iterations} iterations of L-BFGS on photos: {len(images)}."
     about += f" Writing {output}." if output else ""
@@ -172,28 +172,36 @@ def compare(
     return rows
 
 
-def training_loss(metadata, style, loss_weights, listener: Listener = ignore):
-    """J and the Gram matrices of the painting `style`, as in the training of a model with this metadata.
+def training_loss(card: Card, style=None, loss_weights=None, listener: Listener = ignore):
+    """J and the Gram matrices of the painting, as in the training of the model with this card: (PerceptualLoss, targets).
 
-    J has default weights where the metadata does not say. Raises AllaprimaError when the painting is not there.
+    style: a picture file in the place of the model's own painting. loss_weights: of the loss network, a file. J has default
+    weights where the card does not say. Raises AllaprimaError when neither a painting nor its Gram matrices are there.
     """
-    try:
-        settings = json.loads(metadata.get("settings") or "{}")
-    except ValueError as error:
-        raise AllaprimaError("The model's settings can't be read: export or train it again.") from error
-    style = style or settings.get("style_path")
-    if not style or not Path(style).is_file():
-        raise AllaprimaError("The painting that the model was trained on is needed: give it with --style.")
-    name, pooling = settings.get("loss_network", "vgg16_oxford"), settings.get("pooling", "max")
-    network = default_network(name, pooling, loss_weights)
-    painting = read_style(style, settings.get("style_size", 512)).to(network.mean.device)
-    if "objective" in settings:
-        objective = Objective(**settings["objective"])
+    settings = card.settings
+    network = default_network(
+        settings.get("loss_network", "vgg16_oxford"), settings.get("pooling", "max"), loss_weights
+    )
+    device, image = network.mean.device, painting_of(card, style)
+    if image is None and not (card.grams and card.objective):
+        raise AllaprimaError("The model file does not hold its painting: give it with --style.")
+    painting = None if image is None else as_style(image, settings.get("style_size", 512)).to(device)
+    if card.objective:
+        objective = Objective(**card.objective)
     else:
         listener(Warned("The model file does not hold its objective: J has the default layers and weights."))
-        objective = balance(network, painting, Photos(size=256).batch(8, seed=0).to(network.mean.device), Objective())
+        objective = balance(network, painting, Photos(size=256).batch(8, seed=0).to(device), Objective())
     loss = PerceptualLoss(network, objective)
+    if painting is None:
+        return loss, {layer: torch.from_numpy(gram)[None].to(device) for layer, gram in card.grams.items()}
     return loss, loss.style_targets(painting)
+
+
+def painting_of(card: Card, style=None) -> Image.Image | None:
+    """The painting in the file `style`, or else the one that the card holds, or None."""
+    if style is not None:
+        return read_rgb(style)
+    return Image.open(BytesIO(card.painting)).convert("RGB") if card.painting else None
 
 
 def contact_sheet(names, rows: list[Comparison]) -> np.ndarray:

@@ -44,7 +44,7 @@ def main():
         painted = [stylizer(frame) for frame in frames]
         shown = [changes(*pair)[place].mean() for pair, place in zip(zip(painted, painted[1:]), still)]
         cells = f"{np.mean(shown):.2f}", f"{np.mean(shown) / np.mean(own):.1f}"
-        rows.append([Path(model).stem, stylizer.metadata["architecture"], *cells])
+        rows.append([Path(model).stem, stylizer.card.architecture, *cells])
     note = (
         f"{len(frames)} frames of {options.clip.name}, {frames[0].shape[1]}x{frames[0].shape[0]}; nothing moves in "
         f"{np.mean(still):.0%} of it, where the clip changes by {np.mean(own):.2f} grey levels from frame to frame."

@@ -8,20 +8,15 @@ continues. The table is that of benchmarks/quality.py: J and its costs, the equi
 """
 
 import argparse
-import json
 from pathlib import Path
 
-import numpy as np
-import onnx
-from onnx import helper
 from quality import SIDE, measured, show, trained
 
 from allaprima.core.files import atomic, write_atomically
 from allaprima.infer.library import BUNDLED as STYLES
 from allaprima.infer.stylizer import Stylizer
 from allaprima.media.pictures import read_photo, read_rgb
-from allaprima.models.export import thumbnail
-from allaprima.train.photos import BUNDLED, Photos
+from allaprima.train.photos import Photos
 from allaprima.train.settings import Settings
 
 # name: (who and what, the part of the picture file that is the painting: left, top, right, bottom)
@@ -36,7 +31,6 @@ PAINTINGS = {
     "delaunay_portrait": ("Robert Delaunay, a portrait, 1906", (0.01, 0.01, 0.99, 0.99)),
 }
 EXAMPLES = Path(__file__).parent.parent / "examples" / "styles"  # paintings that come with the project
-SHOWN = "chelsea.jpg"  # the bundled photo whose picture is the thumbnail, where the painting is not ours to include
 
 
 def painting(name, folder: Path, runs: Path) -> Path | None:
@@ -54,16 +48,11 @@ def painting(name, folder: Path, runs: Path) -> Path | None:
     return target
 
 
-def bundle(model: Path, output: Path, name):
-    """Copy a trained model into the package, with its credit, and a thumbnail that may be shown."""
-    graph = onnx.load(model)
-    metadata = {entry.key: entry.value for entry in graph.metadata_props}
-    if not any(EXAMPLES.glob(f"{name}.*")):
-        metadata["thumbnail"] = thumbnail(Stylizer(model)(np.asarray(read_rgb(BUNDLED / SHOWN))))
-    metadata |= {"name": output.stem, "credit": f"{PAINTINGS[name][0]} (public domain)", "licence": "MIT"}
-    del graph.metadata_props[:]
-    helper.set_model_props(graph, metadata)
-    write_atomically(output, graph.SerializeToString())
+def bundle(style: Path, architecture, runs, settings, output: Path):
+    """Train a style and put it into the package, with its painting where that comes with the project."""
+    about = {"name": output.stem, "credit": f"{PAINTINGS[style.stem][0]} (public domain)", "licence": "MIT"}
+    model = trained(style, architecture, runs, settings, painting=any(EXAMPLES.glob(f"{style.stem}.*")), **about)
+    write_atomically(output, model.read_bytes())
 
 
 def main():
@@ -88,7 +77,7 @@ def main():
     models = {name: STYLES / f"{name}{suffix}.onnx" for name in paintings}
     for name, model in models.items():
         if not model.exists():
-            bundle(trained(paintings[name], arguments.architecture, arguments.runs, settings), model, name)
+            bundle(paintings[name], arguments.architecture, arguments.runs, settings, model)
     if arguments.train_only:
         return
     names = Photos(settings.photos, settings.size, settings.held_out).names[: arguments.measured]
@@ -97,8 +86,8 @@ def main():
     for name, model in models.items():
         stylizer = Stylizer(model)
         cost, mark = measured({name: stylizer}, paintings[name], photos, arguments.iterations)
-        made, losses = (json.loads(stylizer.metadata[key]) for key in ("settings", "losses"))
-        beta, seconds = made["objective"]["beta"], losses["trained_seconds"]
+        card, made = stylizer.card, stylizer.card.settings
+        beta, seconds = card.objective["beta"], card.losses["trained_seconds"]
         costs.append([name, made["start"], made["steps"], f"{beta:.1f}", f"{seconds:.0f}", *cost[0][1::2]])
         marks += mark
     head = ["style", "start", "steps", "beta", "trained, s", "J", "content", "style cost", "worth"]

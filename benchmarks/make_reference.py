@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from allaprima.core.contract import Card
 from allaprima.models.export import build_graph
 from allaprima.models.transformer import transformer
 
@@ -36,7 +37,8 @@ def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def reference() -> onnx.ModelProto:
     model = without_weights(build_graph(transformer("johnson")))
-    helper.set_model_props(model, {"name": "johnson", "architecture": "johnson", "credit": "Johnson et al., ECCV 2016"})
+    card = Card("johnson", "johnson", "Johnson, Alahi and Fei-Fei, ECCV 2016")
+    helper.set_model_props(model, card.to_metadata())
     onnx.checker.check_model(model)
     return model
 

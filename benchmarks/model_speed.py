@@ -19,6 +19,7 @@ import torch
 from onnx import TensorProto, helper
 from page import publish, table
 
+from allaprima.core.contract import Card
 from allaprima.infer.bench import measure
 from allaprima.infer.stylizer import Stylizer, physical_cores
 from allaprima.models.export import export
@@ -94,7 +95,7 @@ def main():
     networks = {name: transformer(name) for name in names}
     with tempfile.TemporaryDirectory() as folder:
         for name, network in networks.items():
-            export(network, Path(folder) / f"{name}.onnx", {"name": name})
+            export(network, Path(folder) / f"{name}.onnx", Card(name=name))
         stylizers = [Stylizer(Path(folder) / f"{name}.onnx", one_size=True) for name in names]
         found = {size: [statistics.median(t) for t in measure(stylizers, *size, arguments.runs)] for size in SIZES}
         top = peaks()

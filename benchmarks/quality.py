@@ -40,12 +40,12 @@ Dots: pixels in a million that stand out from all their neighbours. Boil: the ch
 from frame to frame, divided by that of the noise itself."""
 
 
-def trained(style, architecture, runs, settings) -> Path:
-    """The model file of a painting and a network, trained if it is not there."""
+def trained(style, architecture, runs, settings, **about) -> Path:
+    """The model file of a painting and a network, trained if it is not there. about: as of `train_style`."""
     output = runs / f"{style.stem}-{architecture}.onnx"
     settings = change(settings, {"architecture": architecture})
     if not output.exists() or saved_settings(output) != settings:
-        train_style(style, output, settings, resume=checkpoint_of(output).exists(), report=False)
+        train_style(style, output, settings, resume=checkpoint_of(output).exists(), report=False, **about)
     return output
 
 
@@ -141,7 +141,7 @@ def show(title, note, head, costs, marks, photos, arguments):
 
 def measured(stylizers, style, photos, iterations):
     """The rows of the two tables, a row for each of `stylizers`, by name; the first is what the others are compared to."""
-    loss, targets = training_loss(next(iter(stylizers.values())).metadata, style, None)
+    loss, targets = training_loss(next(iter(stylizers.values())).card, style)
     curves = optimizer_curves(loss, targets, photos, iterations)
     costs, marks, first = [], [], None
     for name, stylizer in stylizers.items():

@@ -7,7 +7,6 @@ those of the training steps, as the model files have them; what is there already
 """
 
 import argparse
-import json
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -48,8 +47,8 @@ def main():
         runs.mkdir(parents=True, exist_ok=True)
         settings = Settings(start=start, steps=steps, stylization=0.0, photos=folder, held_out=arguments.held_out)
         stylizer = Stylizer(trained(arguments.style, "live", runs, settings))
-        loss, targets = training_loss(stylizer.metadata, arguments.style, None)
-        seconds = json.loads(stylizer.metadata["losses"])["trained_seconds"]
+        loss, targets = training_loss(stylizer.card, arguments.style)
+        seconds = stylizer.card.losses["trained_seconds"]
         found.append((start, steps, seconds, *costs_of(stylizer, loss, targets, photos).mean(0)))
     longest = max(found, key=lambda row: row[1])[3]
     rows = [

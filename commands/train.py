@@ -26,6 +26,12 @@ def train(
     name: Annotated[str, typer.Option(help="The style's name, for the model file.")] = None,
     credit: Annotated[str, typer.Option(help="Who painted it, for the model file.")] = None,
     licence: Annotated[str, typer.Option(help="The licence of the model, for the model file.")] = None,
+    no_painting: Annotated[
+        bool,
+        typer.Option(
+            "--no-painting", help="Keep the painting out of the model file; its Gram matrices are stored instead."
+        ),
+    ] = False,
     report: Annotated[
         bool, typer.Option(help="Write the report, a page with pictures, curves and the comparison.")
     ] = True,
@@ -127,7 +133,16 @@ def train(
             console.print(f"Found {_hardware(device)}: preset {chosen}.")
         settings = s.make_settings(chosen, config, **changes)
     train_style(
-        style, output, settings, resume=resume, device=device, report=report, name=name, credit=credit, licence=licence
+        style,
+        output,
+        settings,
+        resume=resume,
+        device=device,
+        report=report,
+        painting=not no_painting,
+        name=name,
+        credit=credit,
+        licence=licence,
     )
     if report:
         console.print(f"Report: {Path(output).with_suffix('.html')}")

@@ -185,7 +185,7 @@ def _stylize_picture(source, target, stylizer, strength, bar, announce):
         frames = []
         while picture.frames:
             pixels, alpha, duration = picture.frames.pop(0)
-            frames.append(Frame(stylizer(pixels, strength, on_tile), alpha, duration))
+            frames.append(Frame(stylizer(pixels, strength, progress=on_tile), alpha, duration))
     finally:
         if tiles is not None:
             bar.remove_task(tiles)

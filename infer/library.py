@@ -2,7 +2,6 @@
 
 import difflib
 import os
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -77,8 +76,9 @@ def show_styles(name=None) -> None:
         except AllaprimaError as error:
             table.add_row(style.name, "[red]unreadable[/red]", size, _plain(str(error)), "", style.where)
             continue
-        known = [_plain(stylizer.metadata.get(key, "")) for key in ("credit", "licence")]
-        table.add_row(style.name, _plain(stylizer.architecture), size, *known, style.where)
+        card = stylizer.card
+        architecture, *known = map(_plain, (card.architecture, card.credit, card.licence))
+        table.add_row(style.name, architecture, size, *known, style.where)
     console.print(table if table.rows else "No styles yet.")
     console.print(f"Your own styles: put .onnx files into {user_folder()}", style="dim", highlight=False)
 
@@ -91,12 +91,13 @@ def _show_style(console, stylizer):
     table = Table(show_header=False)
     table.add_row("file", _plain(str(stylizer.path)))
     table.add_row("size", f"{stylizer.path.stat().st_size / 1e6:.2f} MB")
-    for key, value in stylizer.metadata.items():
-        if key == "thumbnail":
-            value = f"a JPEG of {len(value) * 3 // 4} bytes"
-        elif key in ("settings", "losses"):
-            with suppress(ValueError):  # not ours, shown as it is
-                value = json.dumps(json.loads(value), indent=1).strip("{}\n")
+    for key, value in vars(stylizer.card).items():
+        if isinstance(value, bytes):
+            value = f"a JPEG of {len(value)} bytes" if value else ""
+        elif key == "grams":
+            value = ", ".join(value)
+        elif isinstance(value, dict):
+            value = json.dumps(value, indent=1).strip("{}\n")
         table.add_row(key, _plain(value))
     console.print(table)
 

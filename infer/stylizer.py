@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
-from allaprima.core.contract import SMALLEST
+from allaprima.core.contract import IMAGE, SMALLEST, STYLIZED, Card, Controls
 from allaprima.core.errors import AllaprimaError, explain_os_error
 from allaprima.infer import tiles
 from allaprima.infer.library import find_style
@@ -37,15 +37,14 @@ class Stylizer:
     one_size: the pictures have one size, or few, as a camera's: a twentieth faster, and memory is kept for each size.
 
     Raises AllaprimaError when the file can't be read or doesn't keep the contract, or the provider isn't there.
-    `metadata` holds the model's own: name, architecture, thumbnail (base64 JPEG), credit, licence, settings (JSON),
-    losses (JSON), version.
+    `card` is what the file says of itself (core/contract.py).
     """
 
     def __init__(self, model, provider=None, threads=None, foreign=None, one_size=False):
         if foreign is not None and foreign not in RANGES:
-            raise AllaprimaError(f"A foreign model's value range is one of {', '.join(RANGES)}, not {foreign!r}.")
-        if threads is not None and threads < 1:
-            raise AllaprimaError(f"{threads} threads can't work: give 1 or more.")
+            raise AllaprimaError(f"foreign must be one of {', '.join(RANGES)}, not {foreign!r}.")
+        if threads is not None and (not isinstance(threads, int) or threads < 1):
+            raise AllaprimaError(f"threads must be at least 1, not {threads!r}.")
         self.path = find_style(model)
         self.threads, self._one_size = threads or physical_cores(), one_size
         self._range = RANGES[foreign] if foreign else None
@@ -62,9 +61,9 @@ class Stylizer:
                 f"The provider {provider!r} is installed but did not start: check its driver, or leave --provider out."
             )
         self._check_contract()
-        self.metadata = dict(self._session.get_modelmeta().custom_metadata_map)
-        self.name = self.metadata.get("name") or self.path.stem
-        self.architecture = self.metadata.get("architecture", "")
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        self.card = Card() if foreign else Card.of_metadata(metadata, self.path)
+        self.name = self.card.name or self.path.stem
 
     def for_video(self):
         """The same style on one CPU thread, for pictures of one size."""
@@ -73,11 +72,12 @@ class Stylizer:
         other._session = other._open(self._model)
         return other
 
-    def __call__(self, image, strength=1.0, progress=None):
+    def __call__(self, image, controls: Controls | float | None = None, *, strength=None, progress=None):
         """Stylize `image`, uint8 RGB [H, W, 3] or a batch [N, H, W, 3]; the same shape and type comes back.
 
-        strength: 0 returns the photo, 1 the full style. Any size from 1x1 up; a picture of more than
-        `tiles.WHOLE` pixels goes through in tiles, and then `progress(done, total)` is called after each.
+        controls: what to turn; a number is a strength, and so is `strength`: 0 returns the photo, 1 the full style. Any
+        size from 1x1 up; a picture of more than `tiles.WHOLE` pixels goes through in tiles, and then
+        `progress(done, total)` is called after each.
         """
         batch = np.asarray(image)
         if batch.dtype != np.uint8 or batch.ndim not in (3, 4) or batch.shape[-1] != 3 or 0 in batch.shape:
@@ -85,35 +85,41 @@ class Stylizer:
                 "A picture is a uint8 array [H, W, 3], or [N, H, W, 3] for several, "
                 f"and not {batch.dtype} {list(batch.shape)}."
             )
-        if not 0 <= strength <= 1:
-            raise AllaprimaError(f"The strength is a number from 0 to 1, not {strength}.")
+        if strength is not None:
+            if controls is not None:
+                raise AllaprimaError("Give either controls or strength, not both.")
+            controls = strength
+        if controls is None:
+            controls = Controls()
+        elif not isinstance(controls, Controls):
+            controls = Controls(controls)
         if batch.ndim == 3:
-            return self._stylize(batch[None], strength, progress)[0]
+            return self._stylize(batch[None], controls, progress)[0]
         if batch.size // 3 > tiles.WHOLE:  # one at a time, so that memory has a bound
-            return np.stack([self._stylize(one[None], strength, progress)[0] for one in batch])
-        return self._stylize(batch, strength, progress)
+            return np.stack([self._stylize(one[None], controls, progress)[0] for one in batch])
+        return self._stylize(batch, controls, progress)
 
-    def _stylize(self, batch, strength, progress):
+    def _stylize(self, batch, controls, progress):
         n, height, width, _ = batch.shape
         if min(height, width) < SMALLEST:
             more = [(0, max(SMALLEST - size, 0)) for size in (height, width)]
             batch = np.pad(batch, [(0, 0), *more, (0, 0)], mode="symmetric")
         if height * width > tiles.WHOLE and self._fixed_size() is None:
-            stylized = tiles.stylize(self._model, self._open, self._forward, batch[0], strength, progress)
+            stylized = tiles.stylize(self._model, self._open, self._forward, batch[0], controls, progress)
             return stylized[None, :height, :width]
-        return self._forward(self._session, batch, strength)[0][:, :height, :width]
+        return self._forward(self._session, batch, controls)[0][:, :height, :width]
 
-    def _forward(self, session, batch, strength=1.0, outputs=()):
+    def _forward(self, session, batch, controls=Controls(), outputs=()):
         """Run `session` on a uint8 batch: its stylized uint8 batch, and the values of further `outputs`."""
         if self._range is not None:
-            return self._forward_foreign(session, batch, strength, outputs)
-        feed = {"image": np.ascontiguousarray(batch)}
+            return self._forward_foreign(session, batch, controls, outputs)
+        feed = {IMAGE: np.ascontiguousarray(batch)}
         if self._strength is not None:
-            feed["strength"] = np.full([1] * len(self._strength.shape), strength, np.float32)
-        stylized, *more = self._run(session, ["stylized", *outputs], feed)
-        return self._blend(batch, stylized, strength if self._strength is None else 1.0), more
+            feed["strength"] = np.full([1] * len(self._strength.shape), controls.strength, np.float32)
+        stylized, *more = self._run(session, [STYLIZED, *outputs], feed)
+        return self._blend(batch, stylized, 1.0 if self._strength else controls.strength), more
 
-    def _forward_foreign(self, session, batch, strength, outputs):
+    def _forward_foreign(self, session, batch, controls, outputs):
         n, height, width, _ = batch.shape
         fixed = self._fixed_size()
         photos = []
@@ -130,7 +136,7 @@ class Stylizer:
             if fixed or paint.shape[0] < height or paint.shape[1] < width:
                 paint = _resize(paint, height, width)
             stylized.append(paint[:height, :width])
-        return self._blend(batch, np.stack(stylized), strength), more
+        return self._blend(batch, np.stack(stylized), controls.strength), more
 
     @staticmethod
     def _blend(batch, stylized, strength):
@@ -177,19 +183,20 @@ class Stylizer:
     def _check_contract(self):
         inputs = {x.name: x for x in self._session.get_inputs()}
         outputs = {x.name: x for x in self._session.get_outputs()}
-        optional = {x.name: x for x in self._session.get_overridable_initializers()}
+        optional = {x.name: x for x in self._session.get_overridable_initializers()}  # format 1 has its strength there
         self._input = next(iter(inputs), None)
         self._strength = inputs.get("strength") or optional.get("strength")
-        ours = _is(inputs.get("image"), "tensor(uint8)") and _is(outputs.get("stylized"), "tensor(uint8)")
+        ours = _is(inputs.get(IMAGE), "tensor(uint8)") and _is(outputs.get(STYLIZED), "tensor(uint8)")
         floats = [x for x in (*inputs.values(), *outputs.values()) if _is_planar_float(x)]
         foreign = len(inputs) == 1 and len(outputs) == 1 and len(floats) == 2
+        found = _signature(inputs, outputs)
         if self._range is not None:
             if ours:
-                raise AllaprimaError(f"{self.path} is a model of ours: leave --foreign out.")
+                raise AllaprimaError(f"{self.path} is an allaprima model: leave --foreign out.")
             if not foreign:
                 raise AllaprimaError(
-                    f"{self.path} is no style model: --foreign takes one float input [N, 3, H, W] "
-                    f"and one such output, and this has {_signature(inputs, outputs)}."
+                    f"{self.path} is not a model for --foreign: expected one float input and one float output "
+                    f"[N, 3, H, W], found {found}."
                 )
             return
         if foreign:
@@ -197,16 +204,17 @@ class Stylizer:
                 f"{self.path} works on floats [N, 3, H, W]: add --foreign 0..255 or "
                 "--foreign 0..1, whichever range its author says."
             )
-        if not ours or set(inputs) - {"image", "strength"}:
+        if not ours or set(inputs) - {IMAGE, "strength"}:
             raise AllaprimaError(
-                f"{self.path} is no style model: needed are the input image and the output stylized, "
-                f"both uint8 [N, H, W, 3], and this has {_signature(inputs, outputs)}."
+                f"{self.path} is not an allaprima model: expected input 'image' and output 'stylized', "
+                f"uint8 [N, H, W, 3], found {found}."
             )
-        fixed = [n for n in inputs["image"].shape[1:3] if isinstance(n, int)]
+        if self._strength and not (self._strength.type == "tensor(float)" and self._strength.shape in ([1], [])):
+            raise AllaprimaError(f"{self.path} is not an allaprima model: strength must be float [1], found {found}.")
+        fixed = [n for n in inputs[IMAGE].shape[1:3] if isinstance(n, int)]
         if fixed:
             raise AllaprimaError(
-                f"{self.path} takes pictures of one size only ({fixed}), and a style model takes any: "
-                "export it again with a free height and width."
+                f"{self.path} takes pictures of one size only ({fixed}): export it again with a free height and width."
             )
 
 
@@ -230,7 +238,7 @@ def _choose_providers(wanted):
     if wanted is None:
         return [name for short, name in there.items() if short != "tensorrt"]
     if wanted not in PROVIDERS:
-        raise AllaprimaError(f"There is no provider {wanted!r}: one of {', '.join(there)}.")
+        raise AllaprimaError(f"There is no provider {wanted!r}. Choose one of: {', '.join(there)}.")
     if wanted not in there:
         raise AllaprimaError(
             f"The provider {wanted!r} is not installed (here: {', '.join(there)}): install the "
@@ -254,13 +262,8 @@ def _is_planar_float(value):
 
 def _signature(inputs, outputs):
     def say(values):
-        shape = "{} {} [{}]"
-        return (
-            ", ".join(
-                shape.format(v.name, v.type[7:-1], ", ".join(str(n or "?") for n in v.shape)) for v in values.values()
-            )
-            or "nothing"
-        )
+        texts = (f"{v.name} {v.type[7:-1]} [{', '.join(str(n or '?') for n in v.shape)}]" for v in values.values())
+        return ", ".join(texts) or "nothing"
 
     return f"{say(inputs)} -> {say(outputs)}"
 

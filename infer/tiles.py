@@ -8,7 +8,7 @@ receptive field agree where they meet.
 
 import numpy as np
 
-from allaprima.core.contract import GRID
+from allaprima.core.contract import GRID, Controls
 from allaprima.infer.modelfile import measure_statistics, pin_statistics
 
 WHOLE = 1536 * 1536  # px: what goes through the network at once, a frame of 1920x1080 too; memory grows with it
@@ -17,10 +17,10 @@ MARGIN = 128  # px around a tile, calculated and cut away: more than the recepti
 PATCH, MOSAIC = 192, 1024 * 1024  # px: side of a mosaic's patches, and all of them; measuring takes more memory
 
 
-def stylize(model, open_session, forward, image, strength=1.0, progress=None):
+def stylize(model, open_session, forward, image, controls=Controls(), progress=None):
     """Stylize a large picture, uint8 [H, W, 3], tile by tile.
 
-    model: the model file's bytes. open_session(bytes) -> session. forward(session, batch, strength, outputs) ->
+    model: the model file's bytes. open_session(bytes) -> session. forward(session, batch, controls, outputs) ->
     (stylized batch, values of the outputs). progress(done, total) is called after every tile.
     """
     statistics = measure(model, open_session, forward, image)
@@ -28,7 +28,7 @@ def stylize(model, open_session, forward, image, strength=1.0, progress=None):
     windows = list(layout(*image.shape[:2]))
     stylized = np.empty_like(image)
     for done, (core, window, inside) in enumerate(windows, 1):
-        stylized[core] = forward(session, image[window][None], strength)[0][0][inside]
+        stylized[core] = forward(session, image[window][None], controls)[0][0][inside]
         if progress:
             progress(done, len(windows))
     return stylized
@@ -46,7 +46,7 @@ def measure(model, open_session, forward, image):
         return []
     means, squares = [], []  # of each mosaic: as many arrays [C] as there are normalizations
     for picture in mosaics(image):
-        values = dict(zip(names, forward(session, picture[None], 1.0, names)[1]))
+        values = dict(zip(names, forward(session, picture[None], Controls(), names)[1]))
         mean = [values[f"mean.{k}"].ravel().astype(np.float64) for k in range(len(names) // 2)]
         means.append(mean)
         squares.append([values[f"variance.{k}"].ravel() + m**2 for k, m in enumerate(mean)])

@@ -4,20 +4,21 @@ Gatys, Ecker and Bethge, *Image Style Transfer Using Convolutional Neural Networ
 define the costs (models/perceptual.py has them); spreading them over the picture is ours.
 """
 
-import json
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
-from allaprima.baseline.compare import training_loss
+from allaprima.baseline.compare import painting_of, training_loss
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.progress import progress_bar
 from allaprima.infer.stylizer import Stylizer
 from allaprima.insight.page import table
 from allaprima.insight.sheet import announce, drawn, figure, write
-from allaprima.media.pictures import read_photo, read_rgb
+from allaprima.media.pictures import read_photo
 from allaprima.models.perceptual import PerceptualLoss, gram_matrix
 from allaprima.models.tensors import to_tensor
 
@@ -97,14 +98,14 @@ def costs(photo, model, style=None, output="loss.html", *, size=512, loss_weight
     """Write a page of where J comes from when a model paints a photo: a table by layer, and a heat map for each.
 
     photo: a file, scaled down to a long side of `size` pixels. model: a model file or the name of a style. style: the
-    painting; None for the path that the model file remembers. loss_weights: as for `compare`. output: as for
+    painting; None for that of the model file. loss_weights: as for `compare`. output: as for
     `features`. Raises AllaprimaError for files that are missing or can't be read.
     """
     if size < 1:
         raise AllaprimaError(f"The size is {size}: give pixels above 0.")
     stylizer = Stylizer(model)
     image = read_photo(photo, size)
-    loss, targets = training_loss(stylizer.metadata, style, loss_weights)
+    loss, targets = training_loss(stylizer.card, style, loss_weights)
     loss.network.check_size(image.shape[:2], [*loss.objective.content, *loss.objective.style])
     output = announce(output, f"the costs of {photo} in the style of {model}, by layer and place")
     with progress_bar() as bar:
@@ -120,7 +121,7 @@ def costs(photo, model, style=None, output="loss.html", *, size=512, loss_weight
         for r in rows
     ]
     head = ["kind", "layer", "weight in J", "cost", "cost of the photo itself", "energy", "part of J", ""]
-    figure = _figure(image, painted, _painting(style, stylizer), rows)
+    figure = _figure(image, painted, *_painting(stylizer.card, style), rows)
     write(
         output,
         f"{Path(photo).name} in the style of {Path(model).stem}: where J comes from",
@@ -136,11 +137,15 @@ def costs(photo, model, style=None, output="loss.html", *, size=512, loss_weight
     return rows
 
 
-def _painting(style, stylizer):
-    return np.asarray(read_rgb(style or json.loads(stylizer.metadata["settings"])["style_path"]))
+def _painting(card, style):
+    """The painting and its title; the thumbnail of the style where the painting may not be included."""
+    painting = painting_of(card, style)
+    if painting is None:
+        return np.asarray(Image.open(BytesIO(card.thumbnail))), "the style"
+    return np.asarray(painting), "painting"
 
 
-def _figure(photo, painted, painting, rows):
+def _figure(photo, painted, painting, title, rows):
     content = [row for row in rows if row.kind == "content"]
     style = [row for row in rows if row.kind == "style"]
     columns = max(3 + len(content), len(style), 1)
@@ -149,7 +154,7 @@ def _figure(photo, painted, painting, rows):
     axes = drawing.subplots(2, columns, squeeze=False)
     for ax in axes.flat:
         ax.set_axis_off()
-    for ax, picture, name in zip(axes[0], (photo, painted, painting), ("photo", "painted", "painting"), strict=False):
+    for ax, picture, name in zip(axes[0], (photo, painted, painting), ("photo", "painted", title), strict=False):
         ax.imshow(picture)
         ax.set_title(name)
     grey, J = painted.mean(2), sum(row.weight * row.cost for row in rows)

@@ -1,15 +1,20 @@
 """The parts that transformer networks are made of.
 
-Each part says twice what it computes: `forward` in torch, for training, and `onnx` as nodes of an ONNX graph, for
-running. The two stand side by side so that they can be read and changed together, and every export compares them. What
-training needs and running does not (a resize before a convolution, say) is folded away in `onnx`.
+A part takes tensors, for training, or values of an ONNX graph, for export. The leaves have two sides, `in_torch` and `in_onnx`,
+which stand side by side so that they can be read and changed together; every export compares them. What training needs and
+running does not (a resize before a convolution, say) is folded away in `in_onnx`. All that is made of parts says how they
+are wired once, in `forward`, and does not know which of the two runs through it.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, defs, helper, numpy_helper
 from torch import nn
 from torch.nn import functional as F
+
+OPSET = 17  # old enough for ONNX Runtime 1.13 and its web build
 
 
 class Graph:
@@ -25,30 +30,77 @@ class Graph:
         self._count += 1
         return f"{self.prefix}{hint.lower()}_{self._count}"
 
-    def constant(self, value, dtype=np.float32) -> str:
-        """The name of a constant; equal small constants are stored once."""
+    def value(self, name: str) -> "Value":
+        """A value that is there already, an input say."""
+        return Value(self, name)
+
+    def constant(self, value, dtype: type = np.float32) -> "Value":
+        """A constant; equal small ones are stored once."""
         value = value.detach().float().cpu().numpy() if isinstance(value, torch.Tensor) else value
         array = np.ascontiguousarray(np.asarray(value, dtype))
         key = (array.dtype.str, array.shape, array.tobytes()) if array.size <= 16 else None
         if key in self._known:
             return self._known[key]
-        name = self.fresh("constant")
-        self.constants.append(numpy_helper.from_array(array, name))
+        constant = Value(self, self.fresh("constant"))
+        self.constants.append(numpy_helper.from_array(array, constant.name))
         if key:
-            self._known[key] = name
-        return name
+            self._known[key] = constant
+        return constant
 
-    def ints(self, *values) -> str:
+    def ints(self, *values: int) -> "Value":
         return self.constant(values, np.int64)
 
-    def add(self, kind: str, *inputs: str, **attributes) -> str:
-        """Append a node of one output and return the output's name."""
-        output = self.fresh(kind)
-        self.nodes.append(helper.make_node(kind, list(inputs), [output], **attributes))
+    def add(self, kind: str, *inputs: "Value | None", **attributes) -> "Value":
+        """Append a node of one output, with every attribute written out: not all runtimes fill in the defaults."""
+        names = [x.name if x else "" for x in inputs]
+        output = Value(self, self.fresh(kind))
+        self.nodes.append(helper.make_node(kind, names, [output.name], **(_defaults(kind) | attributes)))
         return output
 
-    def cast(self, x: str, dtype=TensorProto.FLOAT) -> str:
-        return self.add("Cast", x, to=dtype)
+
+def _defaults(kind):
+    """Those of an operator's attributes that have one."""
+    attributes = defs.get_schema(kind, OPSET).attributes.items()
+    return {name: helper.get_attribute_value(a.default_value) for name, a in attributes if a.default_value.type}
+
+
+@dataclass(frozen=True)
+class Value:
+    """What flows through a graph, as a tensor flows through torch: parts take either."""
+
+    graph: Graph
+    name: str
+
+    def op(self, kind: str, *others: "Value | None", **attributes) -> "Value":
+        """What a node of that kind makes of it, and of `others`."""
+        return self.graph.add(kind, self, *others, **attributes)
+
+    def cast(self, dtype=TensorProto.FLOAT) -> "Value":
+        return self.op("Cast", to=dtype)
+
+    def slice(self, start: list[int], end: "list[int] | Value", axes: list[int]) -> "Value":
+        end = end if isinstance(end, Value) else self.graph.ints(*end)
+        return self.op("Slice", self.graph.ints(*start), end, self.graph.ints(*axes))
+
+    def __add__(self, other):
+        return self.op("Add", self._like(other))
+
+    def __sub__(self, other):
+        return self.op("Sub", self._like(other))
+
+    def __mul__(self, other):
+        return self.op("Mul", self._like(other))
+
+    def _like(self, other):
+        """A number is a float constant."""
+        return other if isinstance(other, Value) else self.graph.constant(other)
+
+
+class Leaf(nn.Module):
+    """A part with two sides: `in_torch(*tensors)` and `in_onnx(*values)`."""
+
+    def forward(self, *inputs):
+        return self.in_onnx(*inputs) if isinstance(inputs[0], Value) else self.in_torch(*inputs)
 
 
 class SettlingNorm(nn.InstanceNorm2d):
@@ -68,7 +120,7 @@ def InstanceNorm(channels):
     return nn.InstanceNorm2d(channels, affine=True)
 
 
-class Conv(nn.Module):
+class Conv(Leaf):
     """Convolution that keeps the size (or halves it, stride 2), then optional normalization, then ReLU.
 
     norm: None, `InstanceNorm` or `SettlingNorm`. pad: `zero`, the fastest in ONNX Runtime; `reflect`, as Johnson et
@@ -90,7 +142,7 @@ class Conv(nn.Module):
         self.norm = norm(outputs) if norm else None
         self.act, self.reflect = act, kernel // 2 if pad == "reflect" else 0
 
-    def forward(self, x):
+    def in_torch(self, x):
         if self.reflect:
             x = F.pad(x, [self.reflect] * 4, mode="reflect")
         if isinstance(self.norm, SettlingNorm) and not self.norm.training:
@@ -106,28 +158,27 @@ class Conv(nn.Module):
         scale = self.norm.weight * (self.norm.running_var + self.norm.eps).rsqrt()
         return self.conv.weight * scale.view(-1, 1, 1, 1), self.norm.bias - self.norm.running_mean * scale
 
-    def onnx(self, graph: Graph, x: str) -> str:
+    def in_onnx(self, x):
         if self.reflect:
             r = self.reflect
-            x = graph.add("Pad", x, graph.ints(0, 0, r, r, 0, 0, r, r), mode="reflect")
+            x = x.op("Pad", x.graph.ints(0, 0, r, r, 0, 0, r, r), mode="reflect")
         conv = self.conv
         weight, bias = self.folded() if isinstance(self.norm, SettlingNorm) else (conv.weight, conv.bias)
-        x = conv_onnx(graph, x, weight, bias, conv.padding[0], conv.stride[0], conv.groups)
+        x = convolve(x, weight, bias, conv.padding[0], conv.stride[0], conv.groups)
         if type(self.norm) is nn.InstanceNorm2d:
-            weight, bias = graph.constant(self.norm.weight), graph.constant(self.norm.bias)
-            x = graph.add("InstanceNormalization", x, weight, bias, epsilon=self.norm.eps)
-        return graph.add("Relu", x) if self.act else x
+            weight, bias = x.graph.constant(self.norm.weight), x.graph.constant(self.norm.bias)
+            x = x.op("InstanceNormalization", weight, bias, epsilon=self.norm.eps)
+        return x.op("Relu") if self.act else x
 
 
-def conv_onnx(graph: Graph, x: str, weight, bias=None, pad=0, stride=1, groups=1) -> str:
+def convolve(x: Value, weight, bias=None, pad=0, stride=1, groups=1) -> Value:
     """A Conv node of a square kernel."""
-    inputs = [x, graph.constant(weight)] + ([] if bias is None else [graph.constant(bias)])
-    return graph.add(
-        "Conv", *inputs, kernel_shape=list(weight.shape[2:]), pads=[pad] * 4, strides=[stride] * 2, group=groups
-    )
+    inputs = [x.graph.constant(weight)] + ([] if bias is None else [x.graph.constant(bias)])
+    attributes = {"kernel_shape": list(weight.shape[2:]), "pads": [pad] * 4, "strides": [stride] * 2}
+    return x.op("Conv", *inputs, **attributes, dilations=[1, 1], group=groups)
 
 
-class Contrast(nn.Module):
+class Contrast(Leaf):
     """A photo with its mean colour taken away and its contrast made equal to that of other photos.
 
     What is made equal is the mean energy of its finest but one Haar wavelets (4 px, both directions, all colours; Haar
@@ -142,25 +193,23 @@ class Contrast(nn.Module):
         across = torch.tensor([1.0, 1.0, -1.0, -1.0]).repeat(4, 1) / 8
         self.register_buffer("wavelets", torch.stack([across, across.T])[:, None].repeat(3, 1, 1, 1), persistent=False)
 
-    def forward(self, x):
+    def in_torch(self, x):
         detail = F.conv2d(x, self.wavelets.to(x.dtype), stride=4, groups=3)
         energy = detail.square().mean((2, 3), keepdim=True).mean(1, keepdim=True)
         return (x - x.mean((2, 3), keepdim=True)) * (self.TARGET * (energy + self.FLOOR**2).rsqrt())
 
-    def onnx(self, graph: Graph, x: str) -> str:
+    def in_onnx(self, x):
         """x: of 0..255."""
         # As one plain convolution, with two more channels of nothing: a size that ONNX Runtime is fast at.
         kernel = torch.zeros(8, 3, 4, 4)
         kernel[range(6), [0, 0, 1, 1, 2, 2]] = self.wavelets[:, 0].cpu() / 255
-        detail = graph.add("Conv", x, graph.constant(kernel), strides=[4, 4])
-        energy = graph.add("GlobalAveragePool", graph.add("Mul", detail, detail))
-        energy = graph.add("Mul", graph.add("ReduceMean", energy, axes=[1]), graph.constant(8 / 6))
-        root = graph.add("Sqrt", graph.add("Add", energy, graph.constant(self.FLOOR**2)))
-        gain = graph.add("Div", graph.constant(self.TARGET / 255), root)
-        return graph.add("Mul", graph.add("Sub", x, graph.add("GlobalAveragePool", x)), gain)
+        detail = convolve(x, kernel, stride=4)
+        energy = (detail * detail).op("GlobalAveragePool").op("ReduceMean", axes=[1]) * (8 / 6)
+        gain = x.graph.constant(self.TARGET / 255).op("Div", (energy + self.FLOOR**2).op("Sqrt"))
+        return (x - x.op("GlobalAveragePool")) * gain
 
 
-class Grain(nn.Module):
+class Grain(Leaf):
     """Adds a fourth colour to a photo: the grain of a canvas, fixed noise, each pixel of it -STRENGTH or STRENGTH.
 
     Where a photo is flat, a network with even resizes has nothing to make a stroke from (one with nearest-neighbour
@@ -181,7 +230,7 @@ class Grain(nn.Module):
         self.register_buffer("noise", (2.0 * bits - 1) * self.STRENGTH, persistent=False)
         self.register_buffer("start", torch.zeros(2, dtype=torch.long), persistent=False)
 
-    def forward(self, x):
+    def in_torch(self, x):
         start = self.start if self.training else torch.zeros_like(self.start)
         rows, columns = (
             (torch.arange(size, device=x.device) + first) % self.noise.shape[-1]
@@ -190,29 +239,25 @@ class Grain(nn.Module):
         noise = self.noise[:, :, rows][..., columns]
         return torch.cat([x, noise.expand(len(x), -1, -1, -1)], 1)
 
-    def onnx(self, graph: Graph, x: str) -> str:
-        period = self.noise.shape[-1]
-        shape = graph.add("Shape", x)
-        count, size = (graph.add("Slice", shape, graph.ints(start), graph.ints(end)) for start, end in ((0, 1), (2, 4)))
-        times = graph.add("Div", graph.add("Add", size, graph.ints(period - 1, period - 1)), graph.ints(period, period))
-        times = graph.add("Concat", count, graph.ints(1), times, axis=0)
+    def in_onnx(self, x):
+        ints, period, shape = x.graph.ints, self.noise.shape[-1], x.op("Shape")
+        count, size = shape.slice([0], [1], [0]), shape.slice([2], [4], [0])
+        times = (size + ints(period - 1, period - 1)).op("Div", ints(period, period))
         # First what a small picture needs of it: what is repeated is copied.
-        noise = graph.add("Slice", self._noise_onnx(graph), graph.ints(0, 0), size, graph.ints(2, 3))
-        noise = graph.add("Slice", graph.add("Tile", noise, times), graph.ints(0, 0), size, graph.ints(2, 3))
-        return graph.add("Concat", x, noise, axis=1)
+        noise = self._noise(x.graph).slice([0, 0], size, [2, 3])
+        noise = noise.op("Tile", count.op("Concat", ints(1), times, axis=0))
+        return x.op("Concat", noise.slice([0, 0], size, [2, 3]), axis=1)
 
-    def _noise_onnx(self, graph: Graph) -> str:
+    def _noise(self, graph: Graph) -> Value:
         """The noise from one bit for each pixel, 131 kB instead of 4 MB; runtimes unpack it once, when they load it."""
-        bits = np.packbits(self.noise[0, 0].cpu().numpy() > 0, axis=1, bitorder="little")
-        bits = graph.cast(graph.constant(bits[..., None], np.uint8), TensorProto.INT32)
-        bits = graph.add(
-            "Mod", graph.add("Div", bits, graph.constant(2 ** np.arange(8), np.int32)), graph.constant(2, np.int32)
-        )
-        bits = graph.cast(graph.add("Reshape", bits, graph.ints(*self.noise.shape)))
-        return graph.add("Mul", graph.add("Sub", bits, graph.constant(0.5)), graph.constant(2 * self.STRENGTH))
+        bytes = np.packbits(self.noise[0, 0].cpu().numpy() > 0, axis=1, bitorder="little")[..., None]
+        powers, two = graph.constant(2 ** np.arange(8), np.int32), graph.constant(2, np.int32)
+        bits = graph.constant(bytes, np.uint8).cast(TensorProto.INT32).op("Div", powers).op("Mod", two)
+        bits = bits.op("Reshape", graph.ints(*self.noise.shape)).cast()
+        return (bits - 0.5) * (2 * self.STRENGTH)
 
 
-class Upsample(nn.Module):
+class Upsample(Leaf):
     """Twice the size, `nearest` or `bilinear`: before a convolution it leaves no checkerboard, as a strided transposed
     convolution does (Odena, Dumoulin and Olah, *Deconvolution and Checkerboard Artifacts*, Distill 2016)."""
 
@@ -220,16 +265,26 @@ class Upsample(nn.Module):
         super().__init__()
         self.mode = mode
 
-    def forward(self, x):
+    def in_torch(self, x):
         return F.interpolate(x, scale_factor=2, mode=self.mode)
 
-    def onnx(self, graph: Graph, x: str) -> str:
-        scales = graph.constant([1, 1, 2, 2])
-        if self.mode == "bilinear":
-            return graph.add("Resize", x, "", scales, mode="linear", coordinate_transformation_mode="half_pixel")
-        return graph.add(
-            "Resize", x, "", scales, mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor"
-        )
+    def in_onnx(self, x):
+        how = {
+            "bilinear": {"mode": "linear", "coordinate_transformation_mode": "half_pixel"},
+            "nearest": {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"},
+        }
+        return x.op("Resize", None, x.graph.constant([1, 1, 2, 2]), **how[self.mode])
+
+
+class MirrorFirst(Leaf):
+    """Replaces the first row and column, which zero padding has touched, by mirror images of the third."""
+
+    def in_torch(self, x):
+        return F.pad(x[..., 1:, 1:], [1, 0, 1, 0], mode="reflect")
+
+    def in_onnx(self, x):
+        x = x.slice([1, 1], [2**31, 2**31], [2, 3])
+        return x.op("Pad", x.graph.ints(0, 0, 1, 1, 0, 0, 0, 0), mode="reflect")
 
 
 class Residual(nn.Module):
@@ -242,9 +297,6 @@ class Residual(nn.Module):
 
     def forward(self, x):
         return x + self.second(self.first(x))
-
-    def onnx(self, graph: Graph, x: str) -> str:
-        return graph.add("Add", x, self.second.onnx(graph, self.first.onnx(graph, x)))
 
 
 class SeparableResidual(nn.Module):
@@ -263,20 +315,6 @@ class SeparableResidual(nn.Module):
     def forward(self, x):
         return x + self.narrow(self.widen(self.look(x)))
 
-    def onnx(self, graph: Graph, x: str) -> str:
-        return graph.add("Add", x, self.narrow.onnx(graph, self.widen.onnx(graph, self.look.onnx(graph, x))))
-
-
-class MirrorFirst(nn.Module):
-    """Replaces the first row and column, which zero padding has touched, by mirror images of the third."""
-
-    def forward(self, x):
-        return F.pad(x[..., 1:, 1:], [1, 0, 1, 0], mode="reflect")
-
-    def onnx(self, graph: Graph, x: str) -> str:
-        x = graph.add("Slice", x, graph.ints(1, 1), graph.ints(2**31, 2**31), graph.ints(2, 3))
-        return graph.add("Pad", x, graph.ints(0, 0, 1, 1, 0, 0, 0, 0), mode="reflect")
-
 
 class Merge(nn.Module):
     """Decoder step: channels down by a 1x1 convolution, twice the size, plus the encoder's features of that size, 3x3.
@@ -293,11 +331,29 @@ class Merge(nn.Module):
     def forward(self, x, skip):
         return self.conv(self.up(self.narrow(x)) + skip)
 
-    def onnx(self, graph: Graph, x: str, skip: str) -> str:
-        return self.conv.onnx(graph, graph.add("Add", self.up.onnx(graph, self.narrow.onnx(graph, x)), skip))
+
+class FromBytes(Leaf):
+    """Where a network begins that has no `Contrast`: from 0..255 to -0.5..0.5, as it is in torch already."""
+
+    def in_torch(self, x):
+        return x
+
+    def in_onnx(self, x):
+        return (x - 127.5).op("Div", x.graph.constant(255.0))
 
 
-class ToPixels(nn.Module):
+class ToBytes(Leaf):
+    """Where a network ends that has no `ToPixels`: from -0.5..0.5 to rounded pixels, uint8 [N, H, W, 3]; in torch as it is."""
+
+    def in_torch(self, x):
+        return x
+
+    def in_onnx(self, x):
+        x = (x * 255.0 + 127.5).op("Clip", x.graph.constant(0.0), x.graph.constant(255.0)).op("Round")
+        return x.cast(TensorProto.UINT8).op("Transpose", perm=[0, 2, 3, 1])
+
+
+class ToPixels(Leaf):
     """Half resolution to pixels: bilinear resize, then a 3x3 convolution to RGB.
 
     Every output pixel of an even or odd row and column is a fixed 3x3 weighting of the half-resolution features, so the
@@ -311,36 +367,37 @@ class ToPixels(nn.Module):
         self.conv.weight.data *= 0.1  # a nearly grey picture to begin with
         nn.init.zeros_(self.conv.bias)
 
-    def forward(self, x):
+    def in_torch(self, x):
         return self.conv(F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False))
 
     @torch.no_grad()
     def folded_weight(self) -> torch.Tensor:
         """The kernel [12, inputs, 3, 3] at half resolution, channels ordered row phase, column phase, colour.
 
-        It is read off the responses to single impulses, so it holds for whatever linear resize `forward` uses.
+        It is read off the responses to single impulses, so it holds for whatever linear resize `in_torch` uses.
         """
         inputs = self.conv.in_channels
         impulses = torch.zeros(inputs, inputs, 7, 7)
         impulses[range(inputs), range(inputs), 3, 3] = 1
-        response = self.forward(impulses.to(self.conv.weight)) - self.conv.bias.view(1, 3, 1, 1)
+        response = self.in_torch(impulses.to(self.conv.weight)) - self.conv.bias.view(1, 3, 1, 1)
         # response to an input at 3, seen at i: the kernel's tap 3 - i + 1; i runs over 4, 3, 2 for the taps 0, 1, 2
         phases = [response[:, :, dy::2, dx::2][:, :, 2:5, 2:5].flip(2, 3) for dy in (0, 1) for dx in (0, 1)]
         return torch.cat([phase.transpose(0, 1) for phase in phases])
 
-    def onnx(self, graph: Graph, x: str) -> str:
-        """Rounded pixels, uint8 [N, H, W, 3], where `forward` gives -0.5..0.5.
+    def in_onnx(self, x):
+        """Rounded pixels, uint8 [N, H, W, 3], where `in_torch` gives -0.5..0.5.
 
         Each step is placed for ONNX Runtime: the clip becomes part of the convolution, bytes are moved rather than
         floats, the pixels in rows first and then the rows, which is five times as fast as both at once.
         """
+        ints, constant = x.graph.ints, x.graph.constant
         bias = self.conv.bias.repeat(4) * 255 + 127.5 + 0.5  # the cast cuts off the fraction
-        x = conv_onnx(graph, x, self.folded_weight() * 255, bias, pad=1)
-        x = graph.cast(graph.add("Clip", x, graph.constant(0.0), graph.constant(255.5)), TensorProto.UINT8)
-        n, h, w = (graph.add("Slice", graph.add("Shape", x), graph.ints(k), graph.ints(k + 1)) for k in (0, 2, 3))
-        height, width = (graph.add("Mul", size, graph.ints(2)) for size in (h, w))
-        x = graph.add("Reshape", x, graph.add("Concat", n, graph.ints(2, 6), h, w, axis=0))
-        x = graph.add("Transpose", x, perm=[0, 1, 3, 4, 2])  # row phase, h, w, column phase and colour
-        x = graph.add("Reshape", x, graph.add("Concat", n, graph.ints(2), h, graph.ints(-1), axis=0))
-        x = graph.add("Transpose", x, perm=[0, 2, 1, 3])
-        return graph.add("Reshape", x, graph.add("Concat", n, height, width, graph.ints(3), axis=0))
+        x = convolve(x, self.folded_weight() * 255, bias, pad=1)
+        x = x.op("Clip", constant(0.0), constant(255.5)).cast(TensorProto.UINT8)
+        n, h, w = (x.op("Shape").slice([axis], [axis + 1], [0]) for axis in (0, 2, 3))
+        height, width = (size.op("Mul", ints(2)) for size in (h, w))
+        x = x.op("Reshape", n.op("Concat", ints(2, 6), h, w, axis=0))
+        x = x.op("Transpose", perm=[0, 1, 3, 4, 2])  # row phase, h, w, column phase and colour
+        x = x.op("Reshape", n.op("Concat", ints(2), h, ints(-1), axis=0))
+        x = x.op("Transpose", perm=[0, 2, 1, 3])
+        return x.op("Reshape", n.op("Concat", height, width, ints(3), axis=0))

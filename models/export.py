@@ -1,12 +1,12 @@
 """Export to the model file: one ONNX graph, uint8 pictures in and out, that gives the same picture in every runtime.
 
-Input `image`: uint8 [N, H, W, 3], RGB, any N, H and W >= 16. Output `stylized`: the same shape and type. Optional input
-`strength`: float32 scalar, 1.0 unless given; 0 returns the photo. Padding, scaling, clamping and rounding are inside.
+Input `image`: uint8 [N, H, W, 3], RGB, any N, H and W >= 16. Input `strength`: float32 [1]; 0 returns the photo, 1 the full
+style. Output `stylized`: uint8, the shape of `image`. Padding, scaling, clamping and rounding are inside.
 """
 
-import base64
 import io
-import json
+from copy import deepcopy
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -16,39 +16,40 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from allaprima.core import __version__
+from allaprima.core.contract import IMAGE, STYLIZED, Card
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.files import write_atomically
-from allaprima.models.blocks import Graph
+from allaprima.models.blocks import OPSET, Graph, Value
 from allaprima.models.transformer import Transformer
 
-OPSET, IR_VERSION = 17, 8  # old enough for ONNX Runtime 1.13 and its web build
+IR_VERSION = 8  # as old as blocks.OPSET
 CHECKED_SIZES = ((1, 64, 64), (2, 75, 61), (1, 16, 16), (1, 203, 130), (1, 17, 31), (1, 23, 96))  # N, H, W
 
 
+@torch.no_grad()
 def build_graph(network: Transformer) -> onnx.ModelProto:
     """The ONNX model of a network, without metadata."""
     graph = Graph()
-    photo, height, width = _padded_photo(graph, "image", network)
-    pixels = network.onnx(graph, graph.add("Transpose", graph.cast(photo), perm=[0, 3, 1, 2]))
-    start = graph.ints(network.margin[0], network.margin[0])
-    end = graph.add("Add", graph.add("Concat", height, width, axis=0), start)
-    pixels = graph.add("Slice", pixels, start, end, graph.ints(1, 2))
-    full = graph.add("Equal", "strength", graph.constant(1.0))
-    graph.nodes.append(
-        helper.make_node("If", [full], ["stylized"], then_branch=_as_it_is(pixels), else_branch=_mixed(pixels, "image"))
-    )
+    image, strength = graph.value(IMAGE), graph.value("strength")
+    photo, height, width = _padded_photo(image, network)
+    pixels = network.body(photo.cast().op("Transpose", perm=[0, 3, 1, 2]))
+    start = network.margin[0]
+    end = height.op("Concat", width, axis=0) + graph.ints(start, start)
+    pixels = pixels.slice([start, start], end, [1, 2])
+    full = strength.op("Equal", graph.constant([1.0]))
+    branches = {"then_branch": _as_it_is(pixels), "else_branch": _mixed(pixels, image, strength)}
+    graph.nodes.append(helper.make_node("If", [full.name], [STYLIZED], **branches))
 
     shape = ["N", "H", "W", 3]
-    strength = onnx.numpy_helper.from_array(np.array(1.0, np.float32), "strength")
     body = helper.make_graph(
         graph.nodes,
         "allaprima",
         [
-            helper.make_tensor_value_info("image", TensorProto.UINT8, shape),
-            helper.make_tensor_value_info("strength", TensorProto.FLOAT, []),
+            helper.make_tensor_value_info(IMAGE, TensorProto.UINT8, shape),
+            helper.make_tensor_value_info("strength", TensorProto.FLOAT, [1]),
         ],
-        [helper.make_tensor_value_info("stylized", TensorProto.UINT8, shape)],
-        [*graph.constants, strength],  # an input that is also a constant is optional, with that default
+        [helper.make_tensor_value_info(STYLIZED, TensorProto.UINT8, shape)],
+        graph.constants,
     )
     model = helper.make_model(body, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
     model.producer_name, model.producer_version = "allaprima", __version__
@@ -62,61 +63,53 @@ def _branch(nodes, output, constants=()) -> onnx.GraphProto:
     return helper.make_graph(nodes, output, [], [value], list(constants))
 
 
-def _as_it_is(pixels: str) -> onnx.GraphProto:
+def _as_it_is(pixels: Value) -> onnx.GraphProto:
     """Full strength, as nearly always: the blend below would take a tenth of the network's time."""
-    return _branch([helper.make_node("Identity", [pixels], ["painted"])], "painted")
+    return _branch([helper.make_node("Identity", [pixels.name], ["painted"])], "painted")
 
 
-def _mixed(pixels: str, photo: str) -> onnx.GraphProto:
-    """photo + strength * (pixels - photo), of uint8 pictures, rounded; a strength beyond 0..1 exaggerates and is clipped."""
+def _mixed(pixels: Value, image: Value, strength: Value) -> onnx.GraphProto:
+    """image + strength * (pixels - image), of uint8 pictures, rounded; a strength beyond 0..1 exaggerates and is clipped."""
     graph = Graph("mixed_")
-    photo, pixels = graph.cast(photo), graph.cast(pixels)
-    blend = graph.add("Add", photo, graph.add("Mul", graph.add("Sub", pixels, photo), "strength"))
-    blend = graph.add("Round", graph.add("Clip", blend, graph.constant(0.0), graph.constant(255.0)))
-    blend = graph.cast(blend, TensorProto.UINT8)
-    return _branch(graph.nodes, blend, graph.constants)
+    photo, painted, strength = (graph.value(outside.name) for outside in (image, pixels, strength))
+    photo = photo.cast()
+    blend = photo + (painted.cast() - photo) * strength
+    blend = blend.op("Clip", graph.constant(0.0), graph.constant(255.0)).op("Round").cast(TensorProto.UINT8)
+    return _branch(graph.nodes, blend.name, graph.constants)
 
 
-def _padded_photo(graph: Graph, image: str, network: Transformer):
-    """Nodes that pad a uint8 NHWC picture as `Transformer.forward` does: it, and its own height and width."""
-    first, before, after = network.pads()
-    padded, shape = image, graph.add("Shape", image)
+def _padded_photo(image: Value, network: Transformer) -> tuple[Value, Value, Value]:
+    """A uint8 NHWC picture padded as `Transformer.forward` does it, and its own height and width."""
+    ints, (first, before, after) = image.graph.ints, network.pads()
+    padded, shape = image, image.op("Shape")
     if first:
-        padded = graph.add("Pad", image, graph.ints(0, first, first, 0, 0, first, first, 0), mode="reflect")
-    ends, sizes = [], []
-    for axis in (1, 2):
-        size = graph.add("Slice", shape, graph.ints(axis), graph.ints(axis + 1), graph.ints(0))
-        # ONNX's Mod has the sign of the divisor, as Python's
-        missing = graph.add(
-            "Mod", graph.add("Sub", graph.ints(-sum(network.margin)), size), graph.ints(network.multiple)
-        )
-        ends.append(graph.add("Add", missing, graph.ints(after)))
-        sizes.append(size)
-    after = graph.add("Concat", graph.ints(0), *ends, graph.ints(0), axis=0)
-    pads = graph.add("Concat", graph.ints(0, before, before, 0), after, axis=0)
-    return graph.add("Pad", padded, pads, mode="reflect"), *sizes
+        padded = image.op("Pad", ints(0, first, first, 0, 0, first, first, 0), mode="reflect")
+    height, width = (shape.slice([axis], [axis + 1], [0]) for axis in (1, 2))
+    # ONNX's Mod has the sign of the divisor, as Python's
+    missing = ((ints(-sum(network.margin)) - size).op("Mod", ints(network.multiple)) for size in (height, width))
+    down, right = (size + ints(after) for size in missing)
+    pads = ints(0, before, before, 0).op("Concat", ints(0), down, right, ints(0), axis=0)
+    return padded.op("Pad", pads, mode="reflect"), height, width
 
 
+@torch.no_grad()
 def verify(model: bytes, network: Transformer):
     """Compare ONNX Runtime with torch at several sizes, odd ones too, and at strengths 0, 0.5 and 1.
 
-    Raises AllaprimaError unless 99.9 % of the values are at most one grey level apart.
+    network: float32, on the CPU, in evaluation mode. Raises AllaprimaError unless 99.9 % of the values are at most one grey
+    level apart.
     """
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # it warns of every optional input
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     random = np.random.default_rng(0)
-    network = network.float().cpu().eval()
     for number, (n, h, w) in enumerate(CHECKED_SIZES):
         coarse = random.uniform(0, 255, (n, 8, 8, 3))  # smooth and varied, as photos are, not noise
         image = torch.nn.functional.interpolate(torch.from_numpy(coarse).permute(0, 3, 1, 2), (h, w), mode="bicubic")
         image = image.clamp(0, 255).round().permute(0, 2, 3, 1).byte()
         strength = (1.0, 0.5, 0.0)[number % 3]
         photo = image.permute(0, 3, 1, 2).float() / 255
-        with torch.no_grad():
-            wanted = photo + strength * (network(photo).clamp(0, 1) - photo)
+        wanted = photo + strength * (network(photo).clamp(0, 1) - photo)
         wanted = (wanted.clamp(0, 1) * 255).round().permute(0, 2, 3, 1).numpy()
-        got = session.run(["stylized"], {"image": image.numpy(), "strength": np.asarray(strength, np.float32)})[0]
+        got = session.run([STYLIZED], {IMAGE: image.numpy(), "strength": np.float32([strength])})[0]
         close = np.mean(np.abs(got.astype(int) - wanted) <= 1) if got.shape == wanted.shape else 0.0
         if close < 0.999:
             raise AllaprimaError(
@@ -125,24 +118,29 @@ def verify(model: bytes, network: Transformer):
             )
 
 
-def export(network: Transformer, path, metadata: dict):
-    """Write the model file of a network, verified, whole or not at all.
+def export(network: Transformer, path, card: Card):
+    """Write the model file of a network, verified, whole or not at all; the network stays as it is.
 
-    metadata: `name`, `thumbnail` (base64 JPEG), `credit`, `licence`, `settings`, `losses`, ...; what is not a string is
-    stored as JSON. Architecture and version are added.
+    card: what the file will say of itself; the architecture is that of the network.
     """
+    network = deepcopy(network).float().cpu().eval()
     model = build_graph(network)
-    metadata = {"architecture": network.architecture, "version": __version__, **metadata}
-    helper.set_model_props(model, {k: v if isinstance(v, str) else json.dumps(v) for k, v in metadata.items()})
+    helper.set_model_props(model, replace(card, architecture=network.architecture).to_metadata())
     data = model.SerializeToString()
     verify(data, network)
     write_atomically(path, data)
 
 
-def thumbnail(picture: np.ndarray) -> str:
-    """A picture, uint8 [H, W, 3], as a base64 JPEG of at most 160 pixels a side, for the metadata."""
+def to_jpeg(picture: np.ndarray, side: int | None = None, quality=95) -> bytes:
+    """A picture, uint8 [H, W, 3], as a JPEG with full colour resolution, scaled down to at most `side` pixels a side."""
     image = Image.fromarray(picture)
-    image.thumbnail((160, 160))
+    if side:
+        image.thumbnail((side, side))
     buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=85)
-    return base64.b64encode(buffer.getvalue()).decode()
+    image.save(buffer, "JPEG", quality=quality, subsampling=0)
+    return buffer.getvalue()
+
+
+def thumbnail(picture: np.ndarray) -> bytes:
+    """The JPEG of a picture, uint8 [H, W, 3], that the card of a model shows: at most 160 pixels a side."""
+    return to_jpeg(picture, 160, quality=85)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from onnx import TensorProto
 from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
@@ -19,14 +18,15 @@ from allaprima.core.errors import AllaprimaError
 from allaprima.models.blocks import (
     Contrast,
     Conv,
+    FromBytes,
     Grain,
-    Graph,
     InstanceNorm,
     Merge,
     MirrorFirst,
     Residual,
     SeparableResidual,
     SettlingNorm,
+    ToBytes,
     ToPixels,
     Upsample,
 )
@@ -38,9 +38,9 @@ class Transformer(nn.Module):
     Subclasses set `multiple` (height and width inside the network are multiples of it), `margin` (pixels that are
     reflected outwards at the top and left, and at the bottom and right, and cut off again, so that the zero padding inside
     never shows) and `lead` (rows and columns beyond the margin, at the top and left, for a strided first convolution
-    without padding). They implement `body` in torch: pixels around 0, where 0..1 is -0.5..0.5, [N, 3, lead + h,
-    lead + w] to [N, 3, h, w]; and `onnx` in ONNX: from 0..255, float, in the same layout, to rounded pixels, uint8
-    [N, h, w, 3].
+    without padding). They implement `body`, for tensors: pixels around 0, where 0..1 is -0.5..0.5, [N, 3, lead + h,
+    lead + w] to [N, 3, h, w]; and so, by their parts, for values of an ONNX graph: from 0..255, float, in the same layout,
+    to rounded pixels, uint8 [N, h, w, 3].
     """
 
     architecture: str
@@ -88,6 +88,7 @@ class Johnson(Transformer):
     def __init__(self):
         super().__init__()
         reflect = {"norm": InstanceNorm, "pad": "reflect"}
+        self.from_bytes, self.to_bytes = FromBytes(), ToBytes()
         self.layers = nn.Sequential(
             Conv(3, 32, 9, **reflect),
             Conv(32, 64, 3, 2, **reflect),
@@ -101,15 +102,7 @@ class Johnson(Transformer):
         )
 
     def body(self, x):
-        return self.layers(x)
-
-    def onnx(self, graph: Graph, photo: str) -> str:
-        x = graph.add("Div", graph.add("Sub", photo, graph.constant(127.5)), graph.constant(255.0))
-        for layer in self.layers:
-            x = layer.onnx(graph, x)
-        x = graph.add("Add", graph.add("Mul", x, graph.constant(255.0)), graph.constant(127.5))
-        x = graph.add("Round", graph.add("Clip", x, graph.constant(0.0), graph.constant(255.0)))
-        return graph.add("Transpose", graph.cast(x, TensorProto.UINT8), perm=[0, 2, 3, 1])
+        return self.to_bytes(self.layers(self.from_bytes(x)))
 
 
 class Live(Transformer):
@@ -144,15 +137,6 @@ class Live(Transformer):
         quarter = self.quarter(half)
         x = self.trunk(self.eighth(quarter))
         return self.to_pixels(self.to_half(self.to_quarter(x, quarter), half))
-
-    def onnx(self, graph: Graph, photo: str) -> str:
-        half = self.stem.onnx(graph, self.grain.onnx(graph, self.contrast.onnx(graph, photo)))
-        quarter = self.quarter.onnx(graph, half)
-        x = self.eighth.onnx(graph, quarter)
-        for block in self.trunk:
-            x = block.onnx(graph, x)
-        x = self.to_half.onnx(graph, self.to_quarter.onnx(graph, x, quarter), half)
-        return self.to_pixels.onnx(graph, x)
 
 
 class Best(Live):

@@ -1,14 +1,15 @@
 """What all tests share: the bundled photos, and a model file of a few kilobytes that keeps the contract."""
 
-import base64
 import io
-import json
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from allaprima.core.contract import Card
 
 # A shell starts background jobs with Ctrl-C ignored, and what they start inherits it: the tests of Ctrl-C would wait.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -18,11 +19,11 @@ PACKAGE = ROOT / "src" / "allaprima"  # its folders: in a checkout links to thos
 PHOTOS = PACKAGE / "train" / "photos"
 
 
-def make_model(path, strength=True, metadata=None, channels=8, seed=0):
+def make_model(path, strength=True, channels=8, seed=0, **about):
     """Write a contract model to `path`: a stride-2 convolution, instance normalization, ReLU, and the way back up.
 
     Its weights are random, so the picture is nonsense, but every part of the contract is there: uint8 NHWC in and out,
-    any N, H, W, odd ones too, an optional `strength`, metadata.
+    any N, H, W, odd ones too, a `strength` unless told otherwise, and a card, in which `about` changes fields.
     """
     import onnx
     from onnx import TensorProto, helper, numpy_helper
@@ -70,9 +71,7 @@ def make_model(path, strength=True, metadata=None, channels=8, seed=0):
     inputs = [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", "H", "W", 3])]
     result = "painted"
     if strength:
-        # An input that has a default is an input and an initializer of the same name.
-        inputs.append(helper.make_tensor_value_info("strength", TensorProto.FLOAT, []))
-        initializers.append(constant("strength", np.float32(1)))
+        inputs.append(helper.make_tensor_value_info("strength", TensorProto.FLOAT, [1]))
         nodes += [
             node("Sub", ["painted", "photo"], ["difference"]),
             node("Mul", ["difference", "strength"], ["part"]),
@@ -90,20 +89,8 @@ def make_model(path, strength=True, metadata=None, channels=8, seed=0):
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     thumbnail = io.BytesIO()
     Image.new("RGB", (32, 32), (40, 60, 160)).save(thumbnail, "JPEG")
-    helper.set_model_props(
-        model,
-        {
-            "name": "tiny",
-            "architecture": "tiny",
-            "credit": "Nobody, 2024",
-            "licence": "MIT",
-            "version": "0.1.0",
-            "thumbnail": base64.b64encode(thumbnail.getvalue()).decode(),
-            "settings": json.dumps({"steps": 0}),
-            "losses": json.dumps({"total": 1.0}),
-            **(metadata or {}),
-        },
-    )
+    card = Card("tiny", "tiny", "Nobody, 2024", "MIT", thumbnail.getvalue(), {"steps": 0}, losses={"total": 1.0})
+    helper.set_model_props(model, replace(card, **about).to_metadata())
     onnx.checker.check_model(model)
     onnx.save(model, path)
     return Path(path)

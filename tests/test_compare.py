@@ -1,6 +1,5 @@
 """The comparison: which iteration of the optimizer a picture is worth, the table, the contact sheet, bad input."""
 
-import json
 import time
 
 import numpy as np
@@ -15,11 +14,13 @@ from allaprima.baseline.optimizer import Descent, optimize
 from allaprima.commands import baseline as commands
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Advanced, Started, Warned, Wrote
+from allaprima.infer.stylizer import Stylizer
+from allaprima.models.export import to_jpeg
 from allaprima.models.loss_network import LossNetwork
 from allaprima.models.perceptual import PerceptualLoss
-from allaprima.models.tensors import read_style, to_tensor
+from allaprima.models.tensors import read_style, to_image, to_tensor
 from baseline_cases import GOAL, bundled
-from conftest import PHOTOS, make_model
+from conftest import PHOTOS, ROOT, make_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -161,14 +162,13 @@ def files(tmp_path, photo, painting):
     Image.fromarray(photo).save(tmp_path / "one.png")
     Image.fromarray(photo[:, ::-1]).save(tmp_path / "two.png")
     settings = {
-        "objective": GOAL.to_dict(),
         "style_size": 72,
         "loss_network": "vgg16_oxford",
         "pooling": "avg",
         "size": 64,
-        "style_path": str(painting),
     }
-    make_model(tmp_path / "model.onnx", metadata={"settings": json.dumps(settings)})
+    seen = to_jpeg(to_image(read_style(painting, 72)))
+    make_model(tmp_path / "model.onnx", settings=settings, objective=GOAL.to_dict(), painting=seen)
     return tmp_path
 
 
@@ -217,6 +217,17 @@ def test_J_is_that_of_the_models_training(files, painting, monkeypatch):
         assert (targets[layer].cpu() - gram).norm() < 0.02 * gram.norm()
     compare(files / "model.onnx", [files / "one.png"], PHOTOS / "sunset.jpg", iterations=1)
     assert (seen[1][1]["relu1_2"] - targets["relu1_2"]).norm() > 0.1 * targets["relu1_2"].norm()
+
+
+def test_gram_matrices_serve_where_the_painting_is_not_in_the_file(files, painting):
+    """No --style, and no painting anywhere: the same costs but for a JPEG's rounding and that of the matrices."""
+    card = Stylizer(files / "model.onnx").card
+    loss = PerceptualLoss(LossNetwork(pooling="avg"), GOAL)
+    grams = {layer: gram[0].numpy() for layer, gram in loss.style_targets(read_style(painting, 72)).items()}
+    make_model(files / "grams.onnx", settings=card.settings, objective=card.objective, grams=grams)
+    one, other = (compare(files / name, [files / "one.png"], iterations=1)[0] for name in ("model.onnx", "grams.onnx"))
+    assert other.network_costs["style"] == pytest.approx(one.network_costs["style"], rel=0.03)
+    assert other.network_costs["content"] == pytest.approx(one.network_costs["content"], rel=0.03)
 
 
 def test_a_model_that_does_not_say_gets_balanced_default_weights(files, tiny_model):
@@ -271,8 +282,9 @@ def test_ctrl_c_returns_the_photos_that_are_done(files, photo, monkeypatch):
             ["one.png", "-m", "model.onnx", "--iterations", "0"],
             "iterations must be a whole number of at least 1, not 0",
         ),
-        (["one.png", "-m", "model.onnx", "--style", "nowhere.png"], "give it with --style"),
-        (["one.png", "-m", "silent.onnx"], "give it with --style"),
+        (["one.png", "-m", "model.onnx", "--style", "nowhere.png"], "nowhere.png does not exist"),
+        (["one.png", "-m", "silent.onnx"], "does not hold its painting: give it with --style"),
+        (["one.png", "-m", ROOT / "tests" / "format1.onnx"], "does not hold its painting: give it with --style"),
     ],
 )
 def test_bad_input_is_one_sentence_and_writes_nothing(arguments, sentence, files, monkeypatch):

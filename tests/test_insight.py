@@ -271,12 +271,19 @@ def test_loss(inspect, tiny_model):
     assert sheet.shape[1] == 4 * 330  # photo, picture, painting and content above, four styles below
 
 
+@pytest.mark.parametrize("style", ["starry_night", "wave"])
+def test_loss_needs_nothing_but_the_model_file(inspect, style):
+    """A style with its painting in the file, and one with its Gram matrices."""
+    code, error, page, _ = inspect("loss", PHOTOS / "china.jpg", "-m", style, "--size", "96")
+    assert code == 0 and "relu4_3" in page, error
+
+
 @pytest.mark.parametrize(
     "arguments, sentence",
     [
         ([PHOTOS / "nothing.jpg"], "nothing.jpg does not exist"),
         ([PHOTOS / "CREDITS.md"], "CREDITS.md is not a picture that can be read"),
-        ([PHOTOS / "fig.jpg", "--style", "nothing.jpg"], "The painting that the model was trained on is needed"),
+        ([PHOTOS / "fig.jpg", "--style", "nothing.jpg"], "nothing.jpg does not exist"),
         ([PHOTOS / "fig.jpg", "--size", "6"], "too small for relu4_3"),
         ([PHOTOS / "fig.jpg", "--size", "0"], "The size is 0: give pixels above 0"),
     ],

@@ -1,6 +1,5 @@
 """Styles by name, and the `stylize` and `models` commands around them."""
 
-import base64
 import io
 
 import numpy as np
@@ -26,7 +25,7 @@ def styles(own_styles_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(library, "BUNDLED", bundled)
     own = own_styles_folder
     for folder, name in ((bundled, "starry"), (bundled, "wave"), (own, "wave"), (own, "mine")):
-        make_model(folder / f"{name}.onnx", metadata={"name": name, "credit": f"{name} by [i]Nobody[/i]"})
+        make_model(folder / f"{name}.onnx", name=name, credit=f"{name} by [i]Nobody[/i]")
     return own_styles_folder
 
 
@@ -200,7 +199,7 @@ BUNDLED_STYLES = sorted((PACKAGE / "infer" / "styles").glob("*.onnx"))
 @pytest.mark.parametrize("path", BUNDLED_STYLES, ids=lambda path: path.stem)
 def test_a_bundled_style_paints_without_a_grid_or_a_border(path):
     stylizer = Stylizer(path)
-    assert stylizer.metadata["name"] == path.stem and stylizer.metadata["credit"] and stylizer.metadata["licence"]
+    assert stylizer.card.name == path.stem and stylizer.card.credit and stylizer.card.licence
     photo = np.asarray(Image.open(PHOTOS / "china.jpg").convert("RGB"))
     painted = stylizer(photo)
     assert np.abs(painted.astype(int) - photo).mean() > 20
@@ -215,7 +214,7 @@ def test_a_bundled_style_paints_without_a_grid_or_a_border(path):
 def test_the_bundled_styles_are_small_and_can_be_shown():
     assert sum(path.stat().st_size for path in BUNDLED_STYLES if "_best" not in path.stem) < 10e6
     for path in BUNDLED_STYLES:
-        picture = Image.open(io.BytesIO(base64.b64decode(Stylizer(path).metadata["thumbnail"]))).convert("RGB")
+        picture = Image.open(io.BytesIO(Stylizer(path).card.thumbnail)).convert("RGB")
         assert max(picture.size) == 160 and np.asarray(picture).std() > 15
         assert path.name in (path.parent / "CREDITS.md").read_text()
 

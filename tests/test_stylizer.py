@@ -12,28 +12,35 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import allaprima
+from allaprima.core.contract import Controls
 from allaprima.core.errors import AllaprimaError
 from allaprima.infer import bench
 from allaprima.infer.stylizer import Stylizer, physical_cores
-from conftest import PHOTOS, make_model
+from conftest import PHOTOS, ROOT, make_model
 
 
 def test_it_is_what_onnx_runtime_says(tiny_model, photo):
     session = ort.InferenceSession(str(tiny_model), providers=["CPUExecutionProvider"])
     stylizer = allaprima.Stylizer(tiny_model)
-    assert (stylizer(photo) == session.run(None, {"image": photo[None]})[0][0]).all()
-    half = session.run(None, {"image": photo[None], "strength": np.array(0.5, np.float32)})[0][0]
-    assert (stylizer(photo, strength=0.5) == half).all()
+    assert (stylizer(photo) == session.run(None, {"image": photo[None], "strength": np.float32([1])})[0][0]).all()
+    half = session.run(None, {"image": photo[None], "strength": np.float32([0.5])})[0][0]
+    for said in (stylizer(photo, strength=0.5), stylizer(photo, 0.5), stylizer(photo, Controls(0.5))):
+        assert (said == half).all()
     assert (stylizer(photo, strength=0) == photo).all() and not (stylizer(photo) == photo).all()
 
 
 def test_what_the_model_knows(tiny_model):
     stylizer = Stylizer(str(tiny_model))
-    assert stylizer.name == stylizer.architecture == "tiny" and stylizer.path == tiny_model
+    card = stylizer.card
+    assert stylizer.name == card.name == card.architecture == "tiny" and stylizer.path == tiny_model
     assert stylizer.provider == "cpu" and stylizer.threads >= 0
-    assert {"name", "architecture", "thumbnail", "credit", "licence", "settings", "losses", "version"} == set(
-        stylizer.metadata
+    assert (card.credit, card.licence, card.settings, card.losses) == (
+        "Nobody, 2024",
+        "MIT",
+        {"steps": 0},
+        {"total": 1.0},
     )
+    assert card.format == 2 and card.thumbnail and not card.painting
 
 
 @settings(max_examples=40, deadline=None)
@@ -86,10 +93,32 @@ def test_what_is_no_picture_is_refused(tiny_model, image, says):
         Stylizer(tiny_model)(image)
 
 
-@pytest.mark.parametrize("strength", [-0.1, 1.1, float("nan")])
+@pytest.mark.parametrize("strength", [-0.1, 1.1, float("nan"), "half"])
 def test_strength_has_a_range(tiny_model, photo, strength):
-    with pytest.raises(AllaprimaError, match="0 to 1"):
-        Stylizer(tiny_model)(photo, strength)
+    for said in ({"controls": strength}, {"strength": strength}):
+        with pytest.raises(AllaprimaError, match="0 to 1"):
+            Stylizer(tiny_model)(photo, **said)
+    with pytest.raises(AllaprimaError, match="not both"):
+        Stylizer(tiny_model)(photo, Controls(), strength=1)
+
+
+def test_a_file_of_format_1_still_runs(photo):
+    """There, `strength` is an optional scalar, and the settings hold the objective and the trainer's path."""
+    file = ROOT / "tests" / "format1.onnx"
+    stylizer = Stylizer(file)
+    session = ort.InferenceSession(file, sess_options=quiet(), providers=["CPUExecutionProvider"])
+    half = session.run(None, {"image": photo[None], "strength": np.array(0.5, np.float32)})[0][0]
+    assert (stylizer(photo, strength=0.5) == half).all() and (stylizer(photo, strength=0) == photo).all()
+    assert (stylizer(photo) == session.run(None, {"image": photo[None]})[0][0]).all()
+    card = stylizer.card
+    assert card.format == 1 and card.name == "tiny" and card.settings["style_size"] == 72
+    assert card.objective["content"] == {"relu2_2": 1e-5} and "starry_night" not in str(card)
+
+
+def quiet():
+    options = ort.SessionOptions()
+    options.log_severity_level = 3  # of a format-1 file ONNX Runtime says that its input is also a constant
+    return options
 
 
 def test_providers_by_short_name(tiny_model, photo, monkeypatch):

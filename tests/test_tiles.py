@@ -31,10 +31,10 @@ def large():
     return collage(1501, 2003)
 
 
-def whole(stylizer, image, monkeypatch, strength=1.0):
+def whole(stylizer, image, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(tiles, "WHOLE", image.size)
-        return stylizer(image, strength)
+        return stylizer(image)
 
 
 def psnr(a, b):
@@ -66,7 +66,7 @@ def test_pinned_to_its_own_statistics_the_model_is_the_same(tiny_model, large):
     """What the rewritten model files calculate is what the model file itself does."""
     stylizer, batch = Stylizer(tiny_model), large[None, :601, :801]
     session = stylizer._open(measure_statistics(stylizer._model))
-    stylized, (mean, variance) = stylizer._forward(session, batch, 1.0, ["mean.0", "variance.0"])
+    stylized, (mean, variance) = stylizer._forward(session, batch, outputs=["mean.0", "variance.0"])
     assert (stylized == stylizer(batch)).all() and mean.shape == variance.shape == (1, 8, 1, 1)
     pinned = stylizer._open(pin_statistics(stylizer._model, [(mean.ravel(), variance.ravel())]))
     again = stylizer._forward(pinned, batch)[0]
@@ -102,7 +102,7 @@ def test_the_margin_is_enough_for_our_networks(architecture, tmp_path):
     stylizer, image = Stylizer(tmp_path / "model.onnx"), collage(1200, 1300)
     session = stylizer._open(measure_statistics(stylizer._model))
     names = [output.name for output in session.get_outputs()[1:]]
-    values = dict(zip(names, stylizer._forward(session, image[None], 1.0, names)[1]))
+    values = dict(zip(names, stylizer._forward(session, image[None], outputs=names)[1]))
     statistics = [(values[f"mean.{k}"].ravel(), values[f"variance.{k}"].ravel()) for k in range(len(names) // 2)]
     want, tiled = stylizer(image).astype(int), in_tiles(stylizer, image, statistics, side=1280)
     assert want.std() > 15

@@ -1,8 +1,9 @@
 """Training, small: six steps at 64 pixels. What a long one would be good for is measured in benchmarks/."""
 
 import copy
-import json
+import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,13 +21,16 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from allaprima.commands.app import main
+from allaprima.core.contract import Card
 from allaprima.core.errors import AllaprimaError
+from allaprima.infer.stylizer import Stylizer
 from allaprima.media.pictures import read_rgb
 from allaprima.models import transformer as transformers
 from allaprima.models.tensors import read_style
 from allaprima.models.transformer import start_of, transformer
 from allaprima.train import pretrain as pretraining
 from allaprima.train import trainer as training
+from allaprima.train.card import make_card
 from allaprima.train.photos import BUNDLED, BUNDLED_HELD_OUT, Photos
 from allaprima.train.settings import Settings, change, make_settings, parse_layers
 from clips import panned, write_clip
@@ -58,14 +62,37 @@ def trained(tmp_path_factory):
 
 def test_training_leaves_a_model_file_with_its_settings(trained):
     session = onnxruntime.InferenceSession(str(trained), providers=["CPUExecutionProvider"])
-    metadata = session.get_modelmeta().custom_metadata_map
-    settings = json.loads(metadata["settings"])
-    assert metadata["name"] == "Small" and metadata["credit"] == "Vincent van Gogh" and metadata["licence"] == "CC0-1.0"
-    assert settings["steps"] == 6 and settings["objective"]["style"].keys() == SMALL.style_layers.keys()
-    assert set(json.loads(metadata["losses"])["held_out"]) == set(BUNDLED_HELD_OUT)
-    assert len(metadata["thumbnail"]) > 1000
+    card = Card.of_metadata(session.get_modelmeta().custom_metadata_map)
+    assert (card.name, card.credit, card.licence) == ("Small", "Vincent van Gogh", "CC0-1.0")
+    assert card.settings["steps"] == 6 and card.objective["style"].keys() == SMALL.style_layers.keys()
+    assert set(card.losses["held_out"]) == set(BUNDLED_HELD_OUT)
+    painting, thumbnail = (Image.open(io.BytesIO(jpeg)) for jpeg in (card.painting, card.thumbnail))
+    assert max(painting.size) == SMALL.style_size == max(thumbnail.size) and not card.grams
     assert {p.name for p in trained.parent.iterdir()} == {"small.onnx", "small.run"}
     assert (trained.with_suffix(".run") / "preview-000006.jpg").exists()
+
+
+def test_the_painting_can_stay_out_of_the_model_file(trained, tmp_path):
+    """Then the file holds its Gram matrices, and is shown by a photo in the style; folders are named in neither."""
+    shutil.copytree(trained.with_suffix(".run"), tmp_path / "small.run")
+    training.train_style(STYLE, tmp_path / "small.onnx", resume=True, report=False, painting=False)
+    card = Stylizer(tmp_path / "small.onnx").card
+    assert not card.painting and card.grams.keys() == SMALL.style_layers.keys()
+    wanted = training.Trainer(STYLE, SMALL, "cpu").style_targets
+    for layer, gram in card.grams.items():
+        assert (torch.from_numpy(gram) - wanted[layer][0]).norm() < 0.005 * wanted[layer].norm()
+    shown = Image.open(io.BytesIO(card.thumbnail))
+    shapes = [
+        np.asarray(image.convert("L").resize(shown.size)) for image in (shown, Image.open(BUNDLED / "chelsea.jpg"))
+    ]
+    assert max(shown.size) == 160 and np.corrcoef(*(image.ravel() for image in shapes))[0, 1] > 0.6
+
+    settings = change(SMALL, {"photos": str(tmp_path / "photos"), "loss_weights": str(tmp_path / "vgg.pth")})
+    trainer = training.Trainer(STYLE, SMALL, "cpu")
+    trainer.settings = settings
+    card = make_card(trainer, STYLE, {"name": "small"})
+    assert (card.settings["photos"], card.settings["loss_weights"]) == ("photos", "vgg.pth")
+    assert str(tmp_path) not in str(card.to_metadata()) and str(STYLE.parent) not in str(card.to_metadata())
 
 
 def test_costs_go_down(tmp_path):

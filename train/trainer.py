@@ -24,11 +24,12 @@ from allaprima.core.errors import AllaprimaError
 from allaprima.core.files import atomic, check_output
 from allaprima.core.progress import console, progress_bar
 from allaprima.models.devices import default_device, fast_dtype
-from allaprima.models.export import export, thumbnail
+from allaprima.models.export import export
 from allaprima.models.loss_network import LossNetwork
 from allaprima.models.perceptual import Costs, Objective, PerceptualLoss, balance
 from allaprima.models.tensors import read_style, to_image, to_tensor
 from allaprima.models.transformer import start_of, transformer
+from allaprima.train.card import make_card
 from allaprima.train.photos import Photos
 from allaprima.train.settings import Settings, make_settings, preset_for
 from allaprima.train.snapshots import keep_snapshot
@@ -278,14 +279,14 @@ def saved_settings(output) -> Settings:
 
 
 def train_style(
-    style, output, settings: Settings | None = None, *, resume=False, device=None, report=True, **about
+    style, output, settings: Settings | None = None, *, resume=False, device=None, report=True, painting=True, **about
 ) -> Path:
     """Train a network to paint like one picture and write it as a model file.
 
     style: the painting, any picture file. output: the `.onnx` file to write; beside it appear a report (`.html`, unless
     `report` is False) and a folder (`.run`) with the checkpoint and previews. settings: None for the preset that suits
-    the machine. resume: continue from the checkpoint; only `steps` may differ from its settings. about: `name`,
-    `credit` and `licence` for the model's metadata.
+    the machine. resume: continue from the checkpoint; only `steps` may differ from its settings. painting: whether
+    the model file holds the painting, or its Gram matrices alone. about: `name`, `credit` and `licence` for its card.
 
     SIGINT or SIGTERM saves a checkpoint and raises KeyboardInterrupt. Raises AllaprimaError for bad input.
     """
@@ -309,17 +310,8 @@ def train_style(
     run.mkdir(exist_ok=True)
     _loop(trainer, run, checkpoint)
 
-    losses = trainer.held_out_costs()
-    metadata = {
-        "name": output.stem,
-        "credit": "",
-        "licence": "",
-        **{k: v for k, v in about.items() if v},
-        "thumbnail": thumbnail(to_image(read_style(style, 160))),
-        "settings": settings.to_dict() | {"objective": trainer.objective.to_dict(), "style_path": str(style)},
-        "losses": {"held_out": losses, "trained_seconds": round(trainer.seconds, 1)},
-    }
-    export(trainer.network, output, metadata)
+    about = {"name": output.stem} | {key: value for key, value in about.items() if value}
+    export(trainer.network, output, make_card(trainer, style, about, painting))
     if report:
         from allaprima.insight.report import write_report
 

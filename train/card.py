@@ -1,0 +1,38 @@
+"""What a training writes into its model file, beside the network."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from allaprima.core.contract import Card
+from allaprima.media.pictures import read_rgb
+from allaprima.models.export import thumbnail, to_jpeg
+from allaprima.models.tensors import read_style, to_image
+from allaprima.train.photos import BUNDLED
+
+SHOWN = BUNDLED / "chelsea.jpg"  # the photo that stands for a style whose painting may not be included
+
+
+def make_card(trainer, style, about: dict, painting=True) -> Card:
+    """The card of a finished training on the painting `style`. about: `name`, `credit`, `licence`.
+
+    painting: whether the painting goes along, as the training saw it; its Gram matrices do instead where it may not.
+    No folder of this machine is written down: of the settings that are paths, the last part is.
+    """
+    settings = trainer.settings.to_dict()
+    for key in ("photos", "loss_weights"):
+        settings[key] = settings[key] and Path(settings[key]).name
+    card = Card(
+        **about,
+        settings=settings,
+        objective=trainer.objective.to_dict(),
+        losses={"held_out": trainer.held_out_costs(), "trained_seconds": round(trainer.seconds, 1)},
+    )
+    if painting:
+        seen = to_image(read_style(style, settings["style_size"]))
+        return replace(card, painting=to_jpeg(seen), thumbnail=thumbnail(seen))
+    grams = {layer: gram[0].float().cpu().numpy() for layer, gram in trainer.style_targets.items()}
+    shown = trainer.stylize(torch.from_numpy(np.array(read_rgb(SHOWN))).permute(2, 0, 1))
+    return replace(card, grams=grams, thumbnail=thumbnail(to_image(shown)))
