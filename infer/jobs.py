@@ -7,7 +7,9 @@ from pathlib import Path
 
 from rich.markup import escape
 
+from allaprima.core.contract import Controls
 from allaprima.core.errors import AllaprimaError
+from allaprima.core.events import Started, Warned
 from allaprima.core.files import check_output
 from allaprima.core.progress import console, progress_bar
 from allaprima.infer.library import DEFAULT_STYLE
@@ -101,9 +103,11 @@ def _hidden(path, root):
 
 
 def _is_video(path):
-    from allaprima.media.clips import VIDEO_SUFFIXES
+    from allaprima.media.clips import VIDEO_SUFFIXES, is_video
 
-    return Path(path).suffix.lower() in VIDEO_SUFFIXES and not is_picture(path)
+    if is_picture(path):
+        return False
+    return is_video(path) if Path(path).exists() else Path(path).suffix.lower() in VIDEO_SUFFIXES
 
 
 def _with_suffix(target):
@@ -151,9 +155,7 @@ def _work_off(jobs, stylizer, strength):
                 attempt(lambda *job: _stylize_picture(*job, bar, announce=len(jobs) == 1), source)
                 bar.advance(files)
     for source in (source for source in jobs if source not in set(pictures)):
-        from allaprima.infer.video import stylize_video
-
-        attempt(stylize_video, source)
+        attempt(_stylize_video, source)
     for error in failed.values():
         say(str(error))
     if failed:
@@ -190,3 +192,13 @@ def _stylize_picture(source, target, stylizer, strength, bar, announce):
         if tiles is not None:
             bar.remove_task(tiles)
     write_picture(target, replace(picture, frames=frames))
+
+
+def _stylize_video(source, target, stylizer, strength):
+    from allaprima.infer.video import stylize_video
+
+    def tell(event):
+        if isinstance(event, Warned | Started):
+            say(event.text if isinstance(event, Warned) else event.about)
+
+    stylize_video(source, target, stylizer, Controls(strength), listener=tell)

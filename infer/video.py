@@ -2,8 +2,8 @@
 
     stylize_video("holiday.mp4", "painted.mp4", Stylizer("starry.onnx"))
 
-Kept: every frame's time stamp (a variable frame rate too), the sound, the colour range and matrix, the shape of the
-pixels, the metadata.
+Kept: every frame's time stamp (a variable frame rate too), the sound, subtitles and chapters, the colour range and matrix,
+the shape of the pixels, the metadata. HDR becomes BT.709, interlaced frames become whole ones.
 """
 
 import os
@@ -15,9 +15,12 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+import av
+
+from allaprima.core.contract import Controls
 from allaprima.core.errors import AllaprimaError
+from allaprima.core.events import Advanced, Listener, Started, Warned, Wrote, ignore
 from allaprima.core.files import atomic
-from allaprima.core.progress import console, progress_bar
 from allaprima.infer.stylizer import Stylizer
 from allaprima.media.clips import Clip, Frame, first_frame
 from allaprima.media.writer import VideoWriter, check_video_output
@@ -72,38 +75,55 @@ def background(items, ahead=_AHEAD):
         thread.join(timeout=30)
 
 
-def stylize_video(source, output, stylizer, strength=1.0) -> Path:
+def stylize_video(
+    source, output, stylizer, controls=Controls(), *, deinterlace=True, listener: Listener = ignore
+) -> Path:
     """Write `source` as `stylizer` paints it to `output`, which appears whole or not at all.
 
     source: a path or URL of anything that FFmpeg reads. output: a path ending in .mp4, .m4v, .mov or .mkv.
     stylizer: a Stylizer, or anything called as stylizer(rgb uint8 [H, W, 3], strength=float) that returns the same
-    shape. strength: 0 (the photo) to 1 (the full style).
+    shape. deinterlace: make whole frames of interlaced ones.
     Memory stays the same however long the clip is. What is damaged in the source is left out, with a warning.
     Raises AllaprimaError when the source can't be read or has no pictures, and when the output can't be written.
     """
-    output = check_video_output(output)
-    if Path(str(source)).exists() and output.exists() and os.path.samefile(source, output):
-        raise AllaprimaError(f"{output} is the source itself. Give the result another name.")
-    with Clip(source, sound=True) as clip, atomic(output) as part:
-        first, items = first_frame(clip)
-        _announce(clip, first.rgb, output)
-        with VideoWriter.like(clip, first.rgb, part) as writer, progress_bar() as bar:
-            task = bar.add_task("Stylizing", total=clip.frame_count, unit="frames", note="")
-            frames = 0
-            with closing(background(_stylized(background(items), stylizer, strength))) as painted:
-                for item in painted:
-                    if isinstance(item, Frame):
-                        writer.write(item.rgb, item.start, item.duration)
-                        frames += 1
-                        bar.update(task, completed=frames)
-                    else:
-                        writer.write_sound(item)
-            bar.update(task, total=frames)  # the file's own count was a guess, or it was cut off
-    _warn_of_damage(clip, frames)
+    output = check_video_output(output, [source])
+    with Clip(source, tracks=True, deinterlace=deinterlace) as clip, atomic(output) as part:
+        frames = _convert(clip, part, output, stylizer, controls, listener)
+    _warn_of_damage(clip, frames, listener)
+    listener(Wrote(output))
     return output
 
 
-def _stylized(items, stylizer, strength):
+def _convert(clip, part, output, stylizer, controls, listener):
+    """Write the clip, painted, to `part`; the number of frames."""
+    frames, task = 0, f"Stylizing {Path(clip.source).name}"
+    try:
+        first, items = first_frame(clip)
+        listener(Started(task, clip.frame_count, "frames", _about(clip, first.rgb, output)))
+        with (
+            VideoWriter.like(clip, first.rgb, part) as writer,
+            closing(background(_stylized(background(items), stylizer, controls))) as painted,
+        ):
+            for item in painted:
+                if isinstance(item, Frame):
+                    writer.write(item.rgb, item.start, item.duration)
+                    frames += 1
+                    listener(Advanced(task, frames))
+                else:
+                    writer.write_packet(item)
+    except av.FFmpegError as error:
+        if isinstance(error, OSError):  # the disk: a sentence of its own
+            raise
+        raise AllaprimaError(
+            f"FFmpeg can't make {output} of {clip.source}: {error.strerror}. Check that it plays in a video player."
+        ) from error
+    listener(Advanced(task, frames, frames))  # the file's own count was a guess, or it was cut off
+    if writer.left_out:
+        listener(Warned(f"Left out of {output}: {'; '.join(writer.left_out)}."))
+    return frames
+
+
+def _stylized(items, stylizer, controls):
     """The items with their pictures stylized, in order.
 
     On a CPU, several frames at a time by one thread each: more frames a second than one at a time by all threads, which
@@ -115,10 +135,10 @@ def _stylized(items, stylizer, strength):
         stylizer = stylizer.for_video()
 
     def paint(picture):
-        return replace(picture, rgb=stylizer(picture.rgb, strength=strength))
+        return replace(picture, rgb=stylizer(picture.rgb, strength=controls.strength))
 
     with closing(items), ThreadPoolExecutor(workers, "allaprima video") as pool:
-        waiting, at_work = deque(), 0  # pictures in the making, and the sound that comes between them
+        waiting, at_work = deque(), 0  # pictures in the making, and the packets that come between them
         for item in items:
             picture = isinstance(item, Frame)
             waiting.append(pool.submit(paint, item) if picture else item)
@@ -131,34 +151,22 @@ def _stylized(items, stylizer, strength):
             yield last.result() if isinstance(last, Future) else last
 
 
-def _announce(clip, rgb, output):
-    """Say what will be written before the work starts."""
+def _about(clip, rgb, output) -> str:
+    """What will be written, to be said before the work starts."""
     height, width = rgb.shape[:2]
     length = f", {clip.duration:.1f} s" if clip.duration else ""
-    sound = f", {len(clip.sound)} sound stream{'s'[: len(clip.sound) > 1]}" if clip.sound else ", no sound"
-    console.print(
-        f"{clip.source}: {width}x{height}, {float(clip.rate):.4g} frames/s{length}{sound} -> {output}",
-        highlight=False,
-        soft_wrap=True,
-        markup=False,
-    )
+    tracks = len(clip.sound)
+    sound = f", {tracks} sound track{'s'[: tracks > 1]}" if tracks else ", no sound"
+    about = f"{clip.source}: {width}x{height}, {float(clip.rate):.4g} frames/s{length}{sound} -> {output}"
     if width % 2 or height % 2:
-        console.print(
-            f"An odd size is not possible in H.264 4:2:0: the edge is repeated to give "
-            f"{width + width % 2}x{height + height % 2}.",
-            highlight=False,
-            soft_wrap=True,
-        )
+        about += f" (H.264 4:2:0 needs an even size: {width + width % 2}x{height + height % 2}, the edge repeated)"
+    return about
 
 
-def _warn_of_damage(clip, frames):
-    """Say what was lost, when packets were bad or the clip ends before the time that its header tells."""
-    missing = (clip.duration or 0) - clip.reached
+def _warn_of_damage(clip, frames, listener):
+    """Say what was lost, when packets were bad or the clip ends before the time that its index tells."""
+    missing = (clip.duration or 0) - clip.reached if clip.indexed else 0
     if not clip.damaged and missing < 0.5:
         return
     where = f"it stops at {clip.reached:.1f} of {clip.duration:.1f} seconds" if missing >= 0.5 else "some of it is lost"
-    console.print(
-        f"[yellow]warning:[/yellow] {clip.source} is damaged: {where}; {frames} frames were kept.",
-        highlight=False,
-        soft_wrap=True,
-    )
+    listener(Warned(f"{clip.source} is damaged: {where}; {frames} frames were kept."))

@@ -1,44 +1,32 @@
-"""Video files read: decoded to upright RGB frames with their times, the sound as packets.
+"""Video files read: decoded to upright RGB frames with their times, the other tracks as packets.
 
 The rotation that a phone notes beside the picture is applied to the pixels, because players differ in whether they obey it.
 """
 
+import re
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
+from av.format import Flags
 from av.stream import Disposition
 from av.video.reformatter import VideoReformatter
 
 from allaprima.core.errors import AllaprimaError, explain_os_error
+from allaprima.media.clock import OF_FILES, OF_TRANSPORT, Clock
 from allaprima.media.colour import FULL, SWSCALE_MATRIX, Colour
+from allaprima.media.filters import Filters
 
-VIDEO_SUFFIXES = frozenset(
-    [
-        ".mp4",
-        ".m4v",
-        ".mov",
-        ".mkv",
-        ".webm",
-        ".avi",
-        ".mpg",
-        ".mpeg",
-        ".ts",
-        ".mts",
-        ".m2ts",
-        ".3gp",
-        ".wmv",
-        ".flv",
-        ".ogv",
-        ".vob",
-        ".mxf",
-        ".y4m",
-        ".h264",
-        ".h265",
-    ]
-)
+_ENDINGS = "mp4 m4v mov mkv webm avi mpg mpeg ts mts m2ts 3gp 3g2 f4v wmv flv ogv vob mxf y4m h264 h265"
+VIDEO_SUFFIXES = frozenset(f".{ending}" for ending in _ENDINGS.split())
+# What FFmpeg opens as "video" beside films: single pictures, picture animations, and text drawn as pictures.
+_STILLS = re.compile(r"image2|.*_pipe|gif|apng|ico|jpegxl_anim|webp_anim|tty|bin|xbin|adf|idf")
+_PICTURE_BRANDS = re.compile(r"heic|heix|heim|heis|mif1|msf1|avif|avis|crx ")  # of ISO 23008-12 files, and a RAW photo
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _TIMEOUT = (20, 20)  # seconds to open a URL, and to wait for its next bytes
+_NO_FILM = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 
 
 @dataclass(frozen=True)
@@ -51,27 +39,32 @@ class Frame:
 
 
 class Clip:
-    """An opened video: its picture stream as upright RGB frames of one size, its sound, if wanted, as packets.
+    """An opened video: its picture stream as upright RGB frames of one size and, if wanted, its other tracks as packets.
 
-    Raises AllaprimaError, with `source` named, when it is missing, no video, or has no picture stream.
+    tracks: read the sound and the subtitles too. deinterlace: interlaced frames become whole ones.
+    Raises AllaprimaError, with `source` named, when it is missing, not a video, or has no picture stream.
     """
 
-    def __init__(self, source, sound=False):
+    def __init__(self, source, tracks=False, deinterlace=True):
         self.source = source
         self.container = open_container(source)
-        pictures = [s for s in self.container.streams.video if not s.disposition & Disposition.attached_pic]
-        if not pictures or pictures[0].codec_context is None:
+        self.video = _main_pictures(self.container, source)
+        if self.video is None:
             self.close()
             raise AllaprimaError(f"{source} has no video stream. Give a file with moving pictures.")
-        self.video = pictures[0]
         self.video.thread_type = "AUTO"
-        self.sound = [s for s in self.container.streams.audio if s.codec_context is not None] if sound else []
+        self.tracks = [s for s in self.container.streams if s.index != self.video.index] if tracks else []
         self.rate = self.video.average_rate or self.video.guessed_rate or Fraction(25)
         # Seconds and frames as the file says, the frames reckoned where it does not; None for a live source.
         self.duration = self._length()
         self.frame_count = self.video.frames or (round(self.duration * self.rate) if self.duration else None)
         self.damaged = 0  # packets and frames that could not be read or decoded
-        self.reached = 0.0  # seconds: how far into the clip the last good packet lies
+        self.reached = 0.0  # seconds: how far into the clip the last good packet of any track lies
+        self.start = Fraction(self.container.start_time or 0, av.time_base)  # broadcasts begin hours after zero
+        self.indexed = not self.container.format.flags & Flags.ts_discont.value
+        self._clock = Clock(self.start, OF_FILES if self.indexed else OF_TRANSPORT)
+        self._step = max(1, round(1 / (self.rate * self.video.time_base)))
+        self._filters = Filters(deinterlace)
         self._converter = VideoReformatter()
         # Known with the first frame; a frame of another size later on is scaled to it.
         self._size = self.colour = self.aspect = self._lag = None
@@ -85,30 +78,50 @@ class Clip:
     def close(self):
         self.container.close()
 
+    @property
+    def sound(self):
+        return [s for s in self.tracks if s.type == "audio"]
+
+    @property
+    def endless(self) -> bool:
+        """A stream from the net that comes at its own pace, and not a file."""
+        name = self.container.format.name
+        return is_url(self.source) and not self.duration and (self.container.size <= 0 or name == "hls")
+
     def _length(self) -> float | None:
         if self.video.duration:
             return float(self.video.duration * self.video.time_base)
+        said = re.fullmatch(r"(\d+):(\d+):(\d+\.\d+)", self.video.metadata.get("DURATION", ""))  # Matroska
+        if said:
+            hours, minutes, seconds = said.groups()
+            return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
         return self.container.duration / av.time_base if self.container.duration else None
 
     def read(self):
-        """Yield the Frames and, as they lie between them in the file, the packets of the streams in `self.sound`.
+        """Yield the Frames and, as they lie between them in the file, the packets of the sound and subtitle tracks.
 
-        Times count from the start of the clip. What is damaged is left out and counted in `self.damaged`.
+        Times count from the start of the clip, and jumps of its clock are bridged. What is damaged is left out and
+        counted in `self.damaged`.
         """
-        step = max(1, round(1 / (self.rate * self.video.time_base)))
-        start = -step
+        start = -self._step
         for item in self._decoded():
             if isinstance(item, av.Packet):
                 yield item
                 continue
-            stamp = self._stamp(item)
-            start = max(start + step if stamp is None else stamp, start + 1)  # an encoder wants times that rise
-            yield Frame(self._upright(item), start, item.duration or step)
+            stamp, duration = self._ticks(item, item.pts), self._ticks(item, item.duration)
+            start = max(start + self._step if stamp is None else stamp, start + 1)  # an encoder wants times that rise
+            yield Frame(self._upright(item), start, duration or self._step)
+
+    def _ticks(self, frame, time):
+        """A time of the frame in units of the stream's time base; the filters may have one of their own."""
+        if time is None or frame.time_base == self.video.time_base:
+            return time
+        return round(time * frame.time_base / self.video.time_base)
 
     def _stamp(self, frame) -> int | None:
-        """When the frame is shown, counted from the start of the clip, in the stream's time base."""
+        """When the frame is shown, in the stream's time base."""
         if self.container.format.name != "avi":
-            return None if frame.pts is None else frame.pts - self._offset(self.video)
+            return frame.pts
         # AVI stores no such times: its "pts" is the order of storage, which B-frames shuffle. "dts" is in order, late
         # by as many frames as the decoder holds back.
         if frame.dts is None:
@@ -118,18 +131,28 @@ class Clip:
         return frame.dts - self._lag
 
     def _decoded(self):
-        for packet in self.packets([self.video, *self.sound]):
+        for packet in self.packets([self.video, *self.tracks]):
+            stream = packet.stream
+            self._place(packet)
             if packet.pts is not None:
-                end = packet.pts + (packet.duration or 0) - self._offset(packet.stream)
-                self.reached = max(self.reached, float(end * packet.time_base))
-            if packet.stream.index == self.video.index:
+                length = packet.duration or (self._step if stream.index == self.video.index else 0)
+                self.reached = max(self.reached, float((packet.pts + length) * packet.time_base))
+            if stream.index == self.video.index:
                 yield from self._decode(packet)
-            elif packet.dts is not None:
-                offset = self._offset(packet.stream)
-                packet.dts -= offset
-                packet.pts = packet.dts if packet.pts is None else packet.pts - offset
+            elif stream.type in ("audio", "subtitle"):
                 yield packet
         yield from self._decode(None)
+        yield from self._filters.flush()
+
+    def _place(self, packet):
+        """Put the packet's times on the clip's own clock."""
+        base, time = packet.time_base, packet.dts if packet.dts is not None else packet.pts
+        if time is None:
+            return
+        duration = packet.duration or (self._step if packet.stream.index == self.video.index else 0)
+        shift = round(self._clock.shift(packet.stream.index, time * base, duration * base) / base)
+        packet.pts = time + shift if packet.pts is None else packet.pts + shift
+        packet.dts = time + shift
 
     def packets(self, streams):
         """Packets with something in them, up to the end or the first place where reading fails."""
@@ -155,19 +178,16 @@ class Clip:
         for frame in frames:
             if frame.is_corrupt:
                 self.damaged += 1
-            else:
-                yield frame
-
-    def _offset(self, stream):
-        """Where the clip begins, in the stream's time base: recordings of broadcasts begin hours after zero."""
-        return round(Fraction(self.container.start_time or 0, av.time_base) / stream.time_base)
+                continue
+            if self._size is None:
+                self._size, self.colour = (frame.width, frame.height), Colour.painted(frame)
+                aspect = self.video.sample_aspect_ratio or Fraction(1)
+                self.aspect = 1 / aspect if _is_quarter_turn(_display_matrix(frame)) else aspect
+            frame.pts, frame.time_base = self._stamp(frame), self.video.time_base
+            yield from self._filters.push(frame)
 
     def _upright(self, frame) -> np.ndarray:
-        colour, matrix = Colour.of(frame), _display_matrix(frame)
-        if self._size is None:
-            self._size, self.colour = (frame.width, frame.height), colour
-            aspect = self.video.sample_aspect_ratio or Fraction(1)
-            self.aspect = 1 / aspect if _is_quarter_turn(matrix) else aspect
+        colour = Colour.of(frame)
         rgb = self._converter.reformat(
             frame,
             width=self._size[0],
@@ -177,21 +197,75 @@ class Clip:
             src_color_range=colour.range,
             dst_color_range=FULL,
         ).to_ndarray()
-        return _oriented(rgb, matrix)
+        return _oriented(rgb, _display_matrix(frame))
+
+
+def is_url(source) -> bool:
+    """A file may have any name, one with a colon too; a URL has a scheme and two slashes."""
+    return _URL.match(str(source)) is not None and not Path(source).exists()
 
 
 def open_container(source):
     """PyAV's container of a path or URL; every way in which that fails is an AllaprimaError."""
-    name = str(source)
-    remote = "://" in name
+    remote = is_url(source)
     try:
+        name = str(source) if remote else f"file:{source}"  # a path is not a URL, whatever is in it
         return av.open(name, timeout=_TIMEOUT if remote else None, metadata_errors="replace")
     except av.error.InvalidDataError as error:
-        raise AllaprimaError(f"{name} is not a video that can be read, or it is cut off. Check the file.") from error
+        raise AllaprimaError(f"{source} is not a video that can be read, or it is cut off. Check the file.") from error
     except av.FFmpegError as error:
         if isinstance(error, OSError) and not remote:
-            raise explain_os_error(error, name) from error
-        raise AllaprimaError(f"{name} can't be opened: {error.strerror}. Check the address.") from error
+            raise explain_os_error(error, source) from error
+        raise AllaprimaError(f"{source} can't be opened: {error.strerror}. Check the address.") from error
+
+
+def is_video(path) -> bool:
+    """Does the file hold moving pictures? Judged by what is in it.
+
+    A file that can't be opened but ends like a video is one too, so that the reason is told and it isn't passed over;
+    but not .ts and .mts, which are TypeScript as often, and as video can be opened wherever they are cut.
+    """
+    try:
+        with open_container(path) as container:
+            still = _STILLS.fullmatch(container.format.name) or _PICTURE_BRANDS.fullmatch(
+                container.metadata.get("major_brand", "")
+            )
+            return not still and bool(_films(container))
+    except AllaprimaError:
+        return Path(path).suffix.lower() in VIDEO_SUFFIXES - {".ts", ".mts"}
+
+
+def _films(container):
+    """The picture tracks that are not a cover or a thumbnail."""
+    return [s for s in container.streams.video if s.codec_context is not None and not s.disposition & _NO_FILM]
+
+
+def _main_pictures(container, source):
+    """The track that a player would show; None when there is no moving picture.
+
+    A track of one frame is a thumbnail, whatever its flags say, when another one moves.
+    """
+    tracks = _films(container)
+    best = container.streams.best("video")
+    tracks.sort(key=lambda stream: best is None or stream.index != best.index)  # the others in the file's order
+    if len(tracks) > 1 and not is_url(source):
+        moving = _moving([stream.index for stream in tracks], source)
+        tracks = [stream for stream in tracks if stream.index in moving] or tracks
+    return tracks[0] if tracks else None
+
+
+def _moving(indices, source):
+    """Which of the streams have more than one packet."""
+    counts = dict.fromkeys(indices, 0)
+    with open_container(source) as container:
+        try:
+            for packet in container.demux([container.streams[index] for index in indices]):
+                counts[packet.stream_index] += packet.size > 0
+                if min(counts.values()) > 1 or sum(counts.values()) > 1000:
+                    break
+        except av.FFmpegError:
+            pass  # what was seen so far decides
+    return {index for index, count in counts.items() if count > 1}
 
 
 def _display_matrix(frame):
@@ -225,7 +299,7 @@ def sample_frames(source, count):
     """Yield `count` frames, uint8 [H, W, 3] RGB, upright, evenly spread over a video (a path or URL).
 
     One pass counts the frames, one decodes them in order; memory holds a few at a time. A clip with fewer gives all.
-    Raises AllaprimaError when it is no video or none of it can be decoded.
+    Raises AllaprimaError when it is not a video or none of it can be decoded.
     """
     with Clip(source) as clip:
         total = sum(1 for _ in clip.packets([clip.video]))

@@ -1,4 +1,4 @@
-"""Video files written: H.264 4:2:0, which every browser plays, with sound streams beside it."""
+"""Video files written: H.264 4:2:0, which every browser plays, with the sound and subtitles of a clip beside it."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -10,24 +10,10 @@ from av.video.reformatter import VideoReformatter
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.files import check_output
 from allaprima.media.colour import FULL, SWSCALE_MATRIX, Colour
+from allaprima.media.tracks import add_tracks, shifted
 
-# output ending -> (container format, sound codecs that it and the players of such files take as they are)
-_MP4_SOUND = frozenset(["aac", "mp3", "ac3", "eac3", "alac", "opus", "flac"])
-_CONTAINERS = {
-    ".mp4": ("mp4", _MP4_SOUND),
-    ".m4v": ("mp4", _MP4_SOUND),
-    ".mov": (
-        "mov",
-        frozenset(
-            ["aac", "mp3", "ac3", "eac3", "alac", "pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s24be", "pcm_f32le"]
-        ),
-    ),
-    ".mkv": (
-        "matroska",
-        _MP4_SOUND | frozenset(["vorbis", "dts", "truehd", "mp2", "pcm_s16le", "pcm_s24le", "pcm_f32le"]),
-    ),
-}
-OUTPUT_SUFFIXES = frozenset(_CONTAINERS)
+CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
+OUTPUT_SUFFIXES = frozenset(CONTAINERS)
 
 # x264's "superfast" leaves the processor to the network: on brush strokes it takes half the time of "veryfast", for files
 # 7 % larger. 20 is where the loss can't be seen in a stylized picture.
@@ -35,17 +21,17 @@ _ENCODER = {"preset": "superfast", "crf": "20"}
 
 
 class VideoWriter:
-    """H.264 4:2:0 into the container that the path's ending names, with sound streams beside it.
+    """H.264 4:2:0 into the container that the path's ending names, with the tracks of a clip beside it.
 
     width, height: of the frames to come; an odd one gets its last column or row twice, since 4:2:0 wants even sizes.
     time_base: seconds per unit of the times given to `write`.
     """
 
     def __init__(self, path, width, height, rate, time_base, colour=Colour(), aspect=None):
-        name, self._sound_codecs = _CONTAINERS[Path(path).suffix.lower()]
+        name = CONTAINERS[Path(path).suffix.lower()]
         # Faststart puts the index in front, so that a browser plays before it has the whole file.
         options = {} if name == "matroska" else {"movflags": "+faststart"}
-        self._container = av.open(str(path), "w", format=name, container_options=options)
+        self._container = av.open(f"file:{path}", "w", format=name, container_options=options)
         self._stream = stream = self._container.add_stream("libx264", rate=rate, options=dict(_ENCODER))
         self._padding = ((0, height % 2), (0, width % 2), (0, 0))
         stream.width, stream.height, stream.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
@@ -56,7 +42,7 @@ class VideoWriter:
         context.color_primaries, context.color_trc = colour.primaries, colour.transfer
         self._colour, self._time_base = colour, time_base
         self._converter = VideoReformatter()
-        self._sound = {}
+        self._tracks, self.left_out = {}, []
 
     def __enter__(self):
         return self
@@ -64,8 +50,9 @@ class VideoWriter:
     def __exit__(self, kind, *_):
         try:
             if kind is None:
-                for flush in [self._stream.encode, *(sound.finish for sound in self._sound.values())]:
-                    self._container.mux(flush())
+                self._container.mux(self._stream.encode())
+                for index in list(self._tracks):
+                    self._mux_track(index, lambda track: track.finish())
             self._container.close()
         except av.FFmpegError:
             if kind is None:  # else the first error is the one to tell
@@ -73,15 +60,18 @@ class VideoWriter:
 
     @classmethod
     def like(cls, clip, rgb, path):
-        """A writer for frames of the shape of `rgb`, with the clip's rate, colour, metadata and sound streams."""
+        """A writer for frames of the shape of `rgb`, with the clip's rate, colour, metadata, chapters and tracks.
+
+        `left_out` says of each track that the file does not get why.
+        """
         height, width = rgb.shape[:2]
         writer = cls(path, width, height, clip.rate, clip.video.time_base, clip.colour, clip.aspect)
         about_the_file = {"major_brand", "minor_version", "compatible_brands", "encoder"}
         metadata = clip.container.metadata.items()
         writer._container.metadata.update({k: v for k, v in metadata if k.lower() not in about_the_file})
-        for stream in clip.sound:
-            copied = stream.codec_context.codec.canonical_name in writer._sound_codecs
-            writer._sound[stream.index] = (_CopiedSound if copied else _EncodedSound)(writer._container, stream)
+        writer._stream.disposition = clip.video.disposition
+        writer._container.set_chapters([shifted(chapter, clip.start) for chapter in clip.container.chapters()])
+        writer._tracks, writer.left_out = add_tracks(writer._container, clip.tracks)
         return writer
 
     def write(self, rgb, start, duration=0):
@@ -100,52 +90,29 @@ class VideoWriter:
         frame.pts, frame.time_base, frame.duration = start, self._time_base, duration
         self._container.mux(self._stream.encode(frame))
 
-    def write_sound(self, packet):
-        """Write a packet of one of the clip's sound streams."""
-        self._container.mux(self._sound[packet.stream.index].take(packet))
+    def write_packet(self, packet):
+        """Write a packet of one of the clip's tracks. A track that can't go on is left out from there."""
+        index = packet.stream.index
+        if index in self._tracks:
+            self._mux_track(index, lambda track: track.take(packet))
 
-
-class _CopiedSound:
-    """A sound stream whose packets go over bit by bit."""
-
-    def __init__(self, container, source):
-        self._stream = container.add_stream_from_template(source)
-        self._stream.metadata.update(source.metadata)
-
-    def take(self, packet):
-        packet.stream = self._stream
-        return [packet]
-
-    def finish(self):
-        return []
-
-
-class _EncodedSound:
-    """A sound stream that the container or its players would not take: decoded, and encoded as AAC."""
-
-    _LAYOUTS = {1: "mono", 6: "5.1"}  # the rest is mixed to stereo
-
-    def __init__(self, container, source):
-        self._decoder = source.codec_context
-        layout = self._LAYOUTS.get(self._decoder.layout.nb_channels, "stereo")
-        self._stream = container.add_stream("aac", rate=min(self._decoder.sample_rate, 48000), layout=layout)
-        self._stream.bit_rate = 80_000 * self._stream.codec_context.layout.nb_channels
-        self._stream.metadata.update(source.metadata)
-
-    def take(self, packet):
+    def _mux_track(self, index, work):
         try:
-            frames = self._decoder.decode(packet)
-        except av.FFmpegError:
-            frames = []  # a damaged packet is a moment of silence
-        return [encoded for frame in frames for encoded in self._stream.encode(frame)]
-
-    def finish(self):
-        return self.take(None) + self._stream.encode(None)
+            self._container.mux(work(self._tracks[index]))
+        except (av.FFmpegError, ValueError) as error:
+            if isinstance(error, OSError):  # the disk, and not the track
+                raise
+            self.left_out.append(f"{self._tracks.pop(index).name} in part ({getattr(error, 'strerror', error)})")
 
 
-def check_video_output(output) -> Path:
-    """The path, proved writable; AllaprimaError when it is not, or when its ending names no container of ours."""
+def check_video_output(output, inputs=()) -> Path:
+    """The path, proved writable.
+
+    Raises AllaprimaError when it is not, when its ending names no container of ours, or when it is one of the inputs.
+    """
     output = Path(output)
     if output.suffix.lower() not in OUTPUT_SUFFIXES:
         raise AllaprimaError(f"{output} can't be written as a video. Let its name end in .mp4, .mov or .mkv.")
+    if output.exists() and any(Path(str(path)).exists() and output.samefile(path) for path in inputs):
+        raise AllaprimaError(f"{output} is an input, and inputs are never written over. Give another output.")
     return check_output(output)

@@ -9,6 +9,7 @@ import pytest
 
 import clips
 from allaprima.core.errors import AllaprimaError
+from allaprima.core.events import Started, Warned, Wrote
 from allaprima.infer.video import stylize_video
 from allaprima.media.clips import sample_frames
 
@@ -30,6 +31,12 @@ def refused(source, output, stylizer=same):
         stylize_video(source, output, stylizer)
     assert (sorted(output.parent.iterdir()) if output.parent.is_dir() else None) == before
     return one_sentence(caught.value)
+
+
+def warnings_of(source, output) -> str:
+    events = []
+    stylize_video(source, output, same, listener=events.append)
+    return " ".join(one_sentence(event.text) for event in events if isinstance(event, Warned))
 
 
 @pytest.fixture
@@ -112,7 +119,7 @@ def test_missing_folder_and_unreachable_sources(tmp_path):
 def test_outputs_that_can_not_be(tmp_path, clip):
     assert ".mp4" in refused(clip, tmp_path / "out.txt")
     assert ".mp4" in refused(clip, tmp_path / "out")
-    assert "source itself" in refused(clip, clip)
+    assert "is an input" in refused(clip, clip)
     (tmp_path / "folder.mp4").mkdir()
     assert "folder" in refused(clip, tmp_path / "folder.mp4")
     one_sentence(refused(clip, clip / "out.mp4"))  # a file where a folder should be
@@ -150,7 +157,7 @@ def test_a_disk_that_fills_up_leaves_nothing(tmp_path, room):
 
 
 @pytest.mark.parametrize("ending", [".mkv", ".ts", ".mp4", ".avi"])
-def test_a_broken_tail_is_left_out_with_a_warning(tmp_path, capsys, ending):
+def test_a_broken_tail_is_left_out_with_a_warning(tmp_path, ending):
     source = clips.write_clip(
         tmp_path / f"in{ending}",
         clips.panned(100, 160, 120),
@@ -158,28 +165,35 @@ def test_a_broken_tail_is_left_out_with_a_warning(tmp_path, capsys, ending):
         index_in_front=True,
     )
     source.write_bytes(source.read_bytes()[: source.stat().st_size * 6 // 10])
-    stylize_video(source, tmp_path / "out.mp4", same)
+    warned = warnings_of(source, tmp_path / "out.mp4")
     frames, times = clips.decoded(tmp_path / "out.mp4")
     assert 40 <= len(frames) <= 75 and times == pytest.approx([k / 25 for k in range(len(frames))], abs=0.03)
-    printed = " ".join(capsys.readouterr().err.split())
     if ending != ".ts":  # a transport stream has no header that would tell how long it was
-        assert "damaged" in printed and f"{len(frames)} frames" in printed
+        assert "damaged" in warned and f"{len(frames)} frames" in warned
     if ending in (".mkv", ".mp4"):
-        assert "of 4.0 seconds" in printed
+        assert "of 4.0 seconds" in warned
 
 
-def test_a_hole_in_the_middle_costs_only_what_lay_there(tmp_path, capsys):
+def test_a_hole_in_the_middle_costs_only_what_lay_there(tmp_path):
     source = clips.write_clip(tmp_path / "in.ts", clips.panned(100, 160, 120))
     data = bytearray(source.read_bytes())
     middle = len(data) // 2 // 188 * 188
     data[middle : middle + 188 * 20] = bytes(188 * 20)
     source.write_bytes(data)
-    stylize_video(source, tmp_path / "out.mp4", same)
+    warned = warnings_of(source, tmp_path / "out.mp4")
     frames, times = clips.decoded(tmp_path / "out.mp4")
     assert 60 <= len(frames) <= 100 and times[-1] > 3.8 and times == sorted(set(times))
-    assert "damaged" in capsys.readouterr().err
+    assert "damaged" in warned
 
 
-def test_a_whole_clip_is_not_called_damaged(tmp_path, clip, capsys):
-    stylize_video(clip, tmp_path / "out.mp4", same)
-    assert "damaged" not in capsys.readouterr().err
+def test_a_whole_clip_goes_without_a_warning(tmp_path, clip):
+    assert warnings_of(clip, tmp_path / "out.mp4") == ""
+
+
+def test_the_library_prints_nothing_and_tells_a_listener(tmp_path, clip, capfd):
+    events = []
+    stylize_video(clip, tmp_path / "out.mp4", same, listener=events.append)
+    assert capfd.readouterr() == ("", "")
+    assert isinstance(events[0], Started) and events[0].total == 50 and "96x64" in events[0].about
+    assert [event.done for event in events[1:-2]] == list(range(1, 51))
+    assert events[-1] == Wrote(tmp_path / "out.mp4")
