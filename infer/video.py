@@ -81,7 +81,7 @@ def stylize_video(
     """Write `source` as `stylizer` paints it to `output`, which appears whole or not at all.
 
     source: a path or URL of anything that FFmpeg reads. output: a path ending in .mp4, .m4v, .mov or .mkv.
-    stylizer: a Stylizer, or anything called as stylizer(rgb uint8 [H, W, 3], strength=float) that returns the same
+    stylizer: a Stylizer, or anything called as stylizer(rgb uint8 [H, W, 3], controls) that returns the same
     shape. deinterlace: make whole frames of interlaced ones.
     Memory stays the same however long the clip is. What is damaged in the source is left out, with a warning.
     Raises AllaprimaError when the source can't be read or has no pictures, and when the output can't be written.
@@ -135,7 +135,7 @@ def _stylized(items, stylizer, controls):
         stylizer = stylizer.for_video()
 
     def paint(picture):
-        return replace(picture, rgb=stylizer(picture.rgb, strength=controls.strength))
+        return replace(picture, rgb=stylizer(picture.rgb, controls))
 
     with closing(items), ThreadPoolExecutor(workers, "allaprima video") as pool:
         waiting, at_work = deque(), 0  # pictures in the making, and the packets that come between them

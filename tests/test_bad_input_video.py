@@ -14,7 +14,7 @@ from allaprima.infer.video import stylize_video
 from allaprima.media.clips import sample_frames
 
 
-def same(rgb, strength=1.0):
+def same(rgb, controls=None):
     return rgb
 
 
@@ -139,7 +139,7 @@ from allaprima.infer.video import stylize_video
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), resource.RLIM_INFINITY))
 try:
-    stylize_video(sys.argv[1], sys.argv[2], lambda rgb, strength: rgb)
+    stylize_video(sys.argv[1], sys.argv[2], lambda rgb, controls: rgb)
 except AllaprimaError as error:
     print(error)
 """

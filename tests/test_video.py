@@ -21,11 +21,11 @@ from allaprima.media.writer import VideoWriter
 from memory import PEAK
 
 
-def same(rgb, strength=1.0):
+def same(rgb, controls=None):
     return rgb
 
 
-def negative(rgb, strength=1.0):
+def negative(rgb, controls=None):
     return 255 - rgb
 
 
@@ -145,7 +145,7 @@ BANDS = [
 def test_colours_come_back_in_every_range_and_matrix(tmp_path, matrix, full):
     source = clips.flat_clip(tmp_path / "in.mp4", BANDS, matrix, full)
     seen = []
-    stylize_video(source, tmp_path / "out.mp4", lambda rgb, strength: seen.append(rgb) or rgb)
+    stylize_video(source, tmp_path / "out.mp4", lambda rgb, controls: seen.append(rgb) or rgb)
     with av.open(str(tmp_path / "out.mp4")) as clip:
         frame = next(clip.decode(video=0))
     assert (frame.colorspace, frame.color_range) == (matrix, 2 if full else 1)
@@ -159,7 +159,7 @@ def test_an_untagged_clip_is_read_as_players_read_it_and_tagged(tmp_path):
     for size, matrix in (((64, 48), 6), ((1280, 720), 1)):
         source = clips.flat_clip(tmp_path / "in.mp4", BANDS, matrix, False, tagged=False, size=size)
         seen = []
-        stylize_video(source, tmp_path / "out.mp4", lambda rgb, strength, seen=seen: seen.append(rgb) or rgb)
+        stylize_video(source, tmp_path / "out.mp4", lambda rgb, controls, seen=seen: seen.append(rgb) or rgb)
         band = size[0] // 8
         assert np.abs(seen[0][24, band // 2 :: band].astype(int) - BANDS).max() <= 5
         with av.open(str(tmp_path / "out.mp4")) as clip:
@@ -219,7 +219,7 @@ def test_an_error_in_the_stylizer_stops_everything_and_comes_out(tmp_path):
     source = clips.write_clip(tmp_path / "in.mp4", clips.panned(60, 64, 48))
     calls = []
 
-    def breaks(rgb, strength):
+    def breaks(rgb, controls):
         calls.append(1)
         if len(calls) == 5:
             raise RuntimeError("no more paint")
@@ -260,7 +260,7 @@ RUN = (
     + """
 import sys, time
 from allaprima.infer.video import stylize_video
-def slow(rgb, strength):
+def slow(rgb, controls):
     time.sleep(float(sys.argv[3]))
     return rgb
 stylize_video(sys.argv[1], sys.argv[2], slow)
