@@ -141,9 +141,10 @@ def compare(
     from allaprima.infer.stylizer import Stylizer
 
     check_whole(1, size=size, iterations=iterations)
+    check_path("model", model)
     photos = check_paths("photos", photos)
-    if style is not None:
-        style = check_path("style", style)
+    style = style and check_path("style", style)
+    loss_weights = loss_weights and check_path("loss_weights", loss_weights)
     if output is not None:
         output = check_picture_output(check_path("output", output))
     stylizer = Stylizer(model)

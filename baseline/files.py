@@ -29,7 +29,8 @@ def optimize_files(
     check_whole(1, size=size)
     check_whole(0, every=every)
     if trace:
-        if Path(trace).suffix.lower() not in (".csv", ".json"):
+        trace = check_path("trace", trace)
+        if trace.suffix.lower() not in (".csv", ".json"):
             raise AllaprimaError(f"The trace must be a .csv or .json file, not {trace}.")
         check_output(trace)
     photo, paintings = read_photo(content, size), [read_rgb(style) for style in styles]

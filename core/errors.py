@@ -32,6 +32,13 @@ def import_with_extra(module: str):
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] not in ("torch", "torchvision", "safetensors", "matplotlib", "onnx"):
+        if (error.name or "").split(".")[0] not in (
+            "torch",
+            "torchvision",
+            "safetensors",
+            "matplotlib",
+            "jinja2",
+            "onnx",
+        ):
             raise
         raise AllaprimaError("This needs the training extra: pip install 'allaprima[train]'.") from error

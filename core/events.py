@@ -50,3 +50,16 @@ Listener = Callable[[Event], None]
 
 def ignore(event: Event) -> None:
     """The listener of who does not want to know."""
+
+
+class Task:
+    """A task that is counted up: `Started` when it is made, `Advanced` with each call of `advance`."""
+
+    def __init__(self, listener: Listener, task: str, total: float, unit: str = "", about: str = ""):
+        self.listener, self.task, self.done = listener, task, 0
+        listener(Started(task, total, unit, about))
+
+    def advance(self, count: float = 1, note: str = "") -> None:
+        """Add `count` units to what is done."""
+        self.done += count
+        self.listener(Advanced(self.task, self.done, note=note))

@@ -12,12 +12,13 @@ import numpy as np
 import torch
 from PIL import Image
 
+from allaprima.core.checks import check_kind, check_path, check_whole
 from allaprima.core.errors import AllaprimaError
-from allaprima.core.progress import progress_bar
-from allaprima.insight.deconvnet import check_picture
+from allaprima.core.events import Listener, Task, ignore
+from allaprima.insight.deconvnet import check_layers, check_picture
 from allaprima.insight.occlusion import occluded
-from allaprima.insight.page import table
-from allaprima.insight.sheet import announce, drawn, enlarge, figure, grid, write
+from allaprima.insight.page import Row, Table
+from allaprima.insight.sheet import check_page, drawn, enlarge, figure, grid, write, writing
 from allaprima.media.pictures import read_photo
 from allaprima.models.loss_network import LossNetwork
 from allaprima.models.tensors import to_image, to_tensor
@@ -54,21 +55,24 @@ def load_parts(file) -> list[dict]:
     Paths are relative to the file; x, y are pixels of the photo. Raises AllaprimaError for anything else.
     """
     example = 'write it as [{"photo": "a.jpg", "parts": {"left eye": [203, 101], "nose": [222, 128]}}, ...]'
+    file = check_path("parts", file)
     try:
         entries = [
             {
-                "photo": Path(file).parent / entry["photo"],
+                "photo": file.parent / entry["photo"],
                 "parts": {name: (float(x), float(y)) for name, (x, y) in entry["parts"].items()},
             }
-            for entry in json.loads(Path(file).read_text())
+            for entry in json.loads(file.read_text())
         ]
     except FileNotFoundError as error:
         raise AllaprimaError(f"{file} does not exist: check the spelling of --parts.") from error
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise AllaprimaError(f"{file} is no list of parts: {example}.") from error
+        raise AllaprimaError(f"{file} is not a list of parts: {example}.") from error
     names = [set(entry["parts"]) for entry in entries]
     if len(entries) < 2 or len(names[0]) < 2 or any(others != names[0] for others in names):
-        raise AllaprimaError(f"{file} needs two photos or more, with the same two parts or more in each: {example}.")
+        raise AllaprimaError(
+            f"{file} must have at least two photos, with at least two parts, the same in each: {example}."
+        )
     return entries
 
 
@@ -84,8 +88,8 @@ def align(entry, window: int) -> Face:
     side = SIDE * np.sqrt(((places - middle) ** 2).sum(1).mean())
     if not 0 < side <= min(image.size) or (places < 0).any() or (places >= image.size).any():
         raise AllaprimaError(
-            f"The parts in {entry['photo']} ({image.width}x{image.height}) lie outside of it, too far apart or all in "
-            "one place: give a photo with more around them, and x before y."
+            f"The parts in {entry['photo']} ({image.width}x{image.height}) lie outside the photo, too far apart, or all in "
+            "one place: give a photo with more around them, and write x before y."
         )
     corner = np.clip(middle - side / 2, 0, np.array(image.size) - side)
     cut = image.resize((window, window), Image.Resampling.BICUBIC, box=(*corner, *(corner + side)))
@@ -146,6 +150,7 @@ def correspondence(
     draws=20,
     seed=0,
     network: LossNetwork | None = None,
+    listener: Listener = ignore,
 ) -> dict[str, dict[str, list[float]]]:
     """Write a page of the correspondence measure: the same part hidden in several pictures, against random places.
 
@@ -153,21 +158,19 @@ def correspondence(
     is scaled. square: pixels of the grey square in it. draws: random places of each kind. output: as for `features`.
     Returns what `scores` does. Raises AllaprimaError for an unknown layer and for parts that can't be used.
     """
-    network, layers = network or LossNetwork(), list(layers)
-    if not layers:
-        raise AllaprimaError("There are no layers: name some, as relu1_2,relu4_3.")
-    if min(window, square) < 1 or draws < 2:
-        raise AllaprimaError(
-            f"The window is {window}, the square {square}, draws {draws}: give pixels above 0, and 2 draws or more."
-        )
+    check_whole(1, window=window, square=square)
+    check_whole(2, draws=draws)
+    check_whole(0, seed=seed)
+    check_kind(LossNetwork, network=network)
+    output = check_page(output)
+    network, layers = network or LossNetwork(), check_layers("layers", layers)
     for layer in layers:
         check_picture(network, layer, (window, window), "The window")
-    faces = [align(entry, window) for entry in (load_parts(parts) if parts else FACES)]
+    faces = [align(entry, window) for entry in (FACES if parts is None else load_parts(parts))]
     names = list(faces[0].parts)
-    output = announce(output, f"{', '.join(names)} in {len(faces)} pictures hidden, against {draws} random places")
-    with progress_bar() as bar:
-        task = bar.add_task("pictures", total=len(faces), note="")
-        found = scores(network, layers, faces, square=square, draws=draws, seed=seed, each=lambda: bar.advance(task))
+    many = f"{', '.join(names)} hidden in {len(faces)} pictures, against {draws} random places"
+    task = Task(listener, "pictures", len(faces), "pictures", writing(output, many))
+    found = scores(network, layers, faces, square=square, draws=draws, seed=seed, each=task.advance)
     head = ["layer", *names, f"random, {ANYWHERE}", f"random, {ELSEWHERE}"]
     rows = [
         [layer, *(by_name[name][0] for name in names), *(_spread(by_name[name]) for name in (ANYWHERE, ELSEWHERE))]
@@ -179,11 +182,13 @@ def correspondence(
         [
             f"A grey square of {square} pixels hides the same part in {len(faces)} pictures of {window}x{window}. Delta is "
             "the part of a layer's features, place by place, whose change has another sign in one picture than in another; "
-            f"the lower, the more alike the pictures change. Random places: {draws} draws, mean and standard deviation.",
-            (_faces(faces, square), "the windows, and the parts hidden"),
-            table(head, rows),
-            (_plot(found, names), "Delta by layer; the bars of the random places show a standard deviation."),
+            "the lower it is, the more alike the pictures change. Random places: mean and standard deviation of "
+            f"{draws} draws.",
+            Row([(_faces(faces, square), "the windows, and the hidden parts")]),
+            Table(head, rows),
+            Row([(_plot(found, names), "Delta by layer; the bars of the random places show a standard deviation.")]),
         ],
+        listener,
     )
     return found
 

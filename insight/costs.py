@@ -13,11 +13,11 @@ import torch
 from PIL import Image
 
 from allaprima.baseline.compare import painting_of, training_loss
-from allaprima.core.errors import AllaprimaError
-from allaprima.core.progress import progress_bar
+from allaprima.core.checks import check_path, check_whole
+from allaprima.core.events import Listener, Task, ignore
 from allaprima.infer.stylizer import Stylizer
-from allaprima.insight.page import table
-from allaprima.insight.sheet import announce, drawn, figure, write
+from allaprima.insight.page import Row, Table
+from allaprima.insight.sheet import check_page, drawn, figure, write, writing
 from allaprima.media.pictures import read_photo
 from allaprima.models.perceptual import PerceptualLoss, gram_matrix
 from allaprima.models.tensors import to_tensor
@@ -94,26 +94,30 @@ def _numpy(shares):
     return shares[0].cpu().numpy()
 
 
-def costs(photo, model, style=None, output="loss.html", *, size=512, loss_weights=None) -> list[LayerCost]:
+def costs(
+    photo, model, style=None, output="loss.html", *, size=512, loss_weights=None, listener: Listener = ignore
+) -> list[LayerCost]:
     """Write a page of where J comes from when a model paints a photo: a table by layer, and a heat map for each.
 
     photo: a file, scaled down to a long side of `size` pixels. model: a model file or the name of a style. style: the
     painting; None for that of the model file. loss_weights: as for `compare`. output: as for
     `features`. Raises AllaprimaError for files that are missing or can't be read.
     """
-    if size < 1:
-        raise AllaprimaError(f"The size is {size}: give pixels above 0.")
+    check_whole(1, size=size)
+    check_path("model", model)
+    photo, output = check_path("photo", photo), check_page(output)
+    style = style and check_path("style", style)
+    loss_weights = loss_weights and check_path("loss_weights", loss_weights)
     stylizer = Stylizer(model)
     image = read_photo(photo, size)
-    loss, targets = training_loss(stylizer.card, style, loss_weights)
+    loss, targets = training_loss(stylizer.card, style, loss_weights, listener)
     loss.network.check_size(image.shape[:2], [*loss.objective.content, *loss.objective.style])
-    output = announce(output, f"the costs of {photo} in the style of {model}, by layer and place")
-    with progress_bar() as bar:
-        task = bar.add_task("costs", total=2, note="")
-        painted = stylizer(image)
-        bar.advance(task)
-        rows = layer_costs(loss, targets, image, painted)
-        bar.advance(task)
+    what = f"the costs of {photo} in the style of {model}, by layer and place"
+    task = Task(listener, "costs", 2, about=writing(output, what))
+    painted = stylizer(image)
+    task.advance()
+    rows = layer_costs(loss, targets, image, painted)
+    task.advance()
     J = sum(row.weight * row.cost for row in rows)
     photo_J = sum(row.weight * row.photo_cost for row in rows)
     lines = [
@@ -121,18 +125,20 @@ def costs(photo, model, style=None, output="loss.html", *, size=512, loss_weight
         for r in rows
     ]
     head = ["kind", "layer", "weight in J", "cost", "cost of the photo itself", "energy", "part of J", ""]
-    figure = _figure(image, painted, *_painting(stylizer.card, style), rows)
+    maps = _figure(image, painted, *_painting(stylizer.card, style), rows)
     write(
         output,
-        f"{Path(photo).name} in the style of {Path(model).stem}: where J comes from",
+        f"{photo.name} in the style of {Path(model).stem}: where J comes from",
         [
-            f"J is {J:.4g}; that of the untouched photo is {photo_J:.4g}. Energy: the mean square of the activations, over "
-            "the painting's (style) or the photo's (content).",
-            table(head, lines),
-            (figure, "The costs by place, in multiples of the average place."),
+            f"J is alpha * content cost + beta * style cost, what training minimised. Here it is {J:.4g}; that of the "
+            f"untouched photo is {photo_J:.4g}. Energy: the mean square of the activations, divided by the painting's "
+            "(style) or the photo's (content).",
+            Table(head, lines),
+            Row([(maps, "The costs by place, in multiples of the average place.")]),
             "Content: where the picture has lost the photo; the map is 0 or more. Style: red places drive the picture away "
-            "from the painting, at the layer's own scale; blue ones bring it nearer. The average over a map is 1.",
+            "from the painting, at the layer's own scale; blue places bring it nearer. The average over a map is 1.",
         ],
+        listener,
     )
     return rows
 

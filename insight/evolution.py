@@ -19,12 +19,13 @@ from torch import nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from allaprima.core.checks import check_path, check_whole
 from allaprima.core.errors import AllaprimaError
-from allaprima.core.progress import progress_bar
-from allaprima.insight.deconvnet import as_picture, pixels
+from allaprima.core.events import Listener, Task, ignore
+from allaprima.insight.deconvnet import as_picture, check_layers, pixels
 from allaprima.insight.features import find_photos
-from allaprima.insight.page import table
-from allaprima.insight.sheet import announce, drawn, enlarge, figure, grid, write
+from allaprima.insight.page import Row, Table
+from allaprima.insight.sheet import check_page, drawn, enlarge, figure, grid, write, writing
 from allaprima.media.pictures import read_photo
 from allaprima.models.blocks import Conv, Merge, Residual, SeparableResidual
 from allaprima.models.tensors import to_image, to_tensor
@@ -81,10 +82,10 @@ class GuidedGradients(TorchFunctionMode):
 
 def run_folder(run) -> Path:
     """The folder of a training: itself, or that beside its model file. Raises AllaprimaError when it is not there."""
-    run = Path(run)
+    run = check_path("run", run)
     folder = run.with_suffix(".run") if run.suffix.lower() == ".onnx" else run
     if not folder.is_dir():
-        raise AllaprimaError(f"{folder} does not exist: give the .run folder, or the model file, of a training.")
+        raise AllaprimaError(f"{folder} does not exist: give the .run folder or the model file of a training.")
     return folder
 
 
@@ -122,7 +123,7 @@ def feature_layers(network: Transformer) -> dict[str, nn.Module]:
         for name, child in network.named_children()
         for number, part in enumerate(child if isinstance(child, nn.Sequential) else [child])
     ]
-    # the last convolution of some is the picture itself, which is no feature
+    # the last convolution of some networks is the picture itself and not a feature
     return {
         name: part
         for name, part in children
@@ -181,7 +182,7 @@ def follow(snapshots: list[Snapshot], layers, files, size, each=lambda: None):
 
 
 def evolution(
-    run, photos=None, output="evolution.html", *, layers=None, count=2, size=256, seed=0
+    run, photos=None, output="evolution.html", *, layers=None, count=2, size=256, seed=0, listener: Listener = ignore
 ) -> dict[str, np.ndarray]:
     """Write a page of how the features of a style network evolved: one row for a feature, one column for a snapshot.
 
@@ -192,40 +193,41 @@ def evolution(
 
     Raises AllaprimaError when there are no snapshots, no photos or no such layer.
     """
+    check_whole(1, count=count)
+    check_whole(LEAST, size=size)
+    check_whole(0, seed=seed)
+    layers, output = check_layers("layers", layers or [], 0), check_page(output)
     snapshots = read_snapshots(run)
     known = list(feature_layers(snapshots[-1].network))
-    for layer in layers or []:
+    for layer in layers:
         if layer not in known:
             raise AllaprimaError(f"The network has no layer {layer!r}. It has: {', '.join(known)}.")
-    if count < 1 or size < LEAST:
-        raise AllaprimaError(f"The count is {count} and the size {size}: give 1 or more, and {LEAST} pixels or more.")
     shown = layers or [known[n] for n in sorted(set(np.linspace(0, len(known) - 1, SHOWN).round().astype(int)))]
     files = find_photos(photos, least=1)
     many = f"{count} features of {len(shown)} layers in {len(snapshots)} snapshots over {len(files)} photos"
-    output = announce(output, many)
-    with progress_bar() as bar:
-        task = bar.add_task("photos", total=len(files) * len(snapshots), note="")
-        best, likeness = follow(snapshots, known, files, size, lambda: bar.advance(task))
-        task = bar.add_task("features", total=count * len(shown), note="")
-        rows, random = [_stylized(snapshots, files, size)], np.random.default_rng(seed)
-        for layer in shown:
-            alive = [n for n, hit in enumerate(best[-1][layer]) if hit.value > 0]
-            for channel in sorted(random.permutation(alive)[:count].tolist()):
-                rows.append(_row(snapshots, [of[layer][channel] for of in best], layer, channel, files, size))
-                bar.advance(task)
+    task = Task(listener, "photos", len(files) * len(snapshots), "photos", writing(output, many))
+    best, likeness = follow(snapshots, known, files, size, task.advance)
+    task = Task(listener, "features", count * len(shown))
+    rows, random = [_stylized(snapshots, files, size)], np.random.default_rng(seed)
+    for layer in shown:
+        alive = [n for n, hit in enumerate(best[-1][layer]) if hit.value > 0]
+        for channel in sorted(random.permutation(alive)[:count].tolist()):
+            rows.append(_row(snapshots, [of[layer][channel] for of in best], layer, channel, files, size))
+            task.advance()
     steps = ", ".join(str(snapshot.step) for snapshot in snapshots)
     write(
         output,
         f"{Path(run).stem}: how its features came to be",
         [
-            f"Snapshots after {steps} steps. Each row is one feature: in each column, its strongest activation then over "
-            f"{len(files)} photos, projected to pixels by guided backpropagation, each scaled by itself; a jump is another "
-            "photo. At the end, the pixels that the last one answers to.",
-            (grid(rows), "features, by layer"),
-            "Below, for each layer, how alike its features are to those at the end: the correlation over places and maps.",
-            (_plot([snapshot.step for snapshot in snapshots], likeness), "likeness to the last snapshot"),
-            table(["layer", *(f"{s.step} steps" for s in snapshots)], [[k, *v.tolist()] for k, v in likeness.items()]),
+            f"Snapshots after {steps} steps. Each row is one feature: each column shows its strongest activation at that "
+            f"time over {len(files)} photos, projected to pixels by guided backpropagation and scaled by itself; a jump "
+            "means another photo. The last column shows the pixels that the last activation answers to.",
+            Row([(grid(rows), "features, by layer")]),
+            "Below, for each layer, how like its features are to those at the end: the correlation over places and maps.",
+            Row([(_plot([snapshot.step for snapshot in snapshots], likeness), "likeness to the last snapshot")]),
+            Table(["layer", *(f"{s.step} steps" for s in snapshots)], [[k, *v.tolist()] for k, v in likeness.items()]),
         ],
+        listener,
     )
     return likeness
 

@@ -10,10 +10,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from allaprima.core.checks import check_kind, check_path, check_whole
 from allaprima.core.errors import AllaprimaError
-from allaprima.core.progress import console, progress_bar
+from allaprima.core.events import Listener, Task, Warned, ignore
 from allaprima.insight.deconvnet import Deconvnet, Field, as_picture, check_picture, only, pixels, receptive_field
-from allaprima.insight.sheet import announce, enlarge, grid, write
+from allaprima.insight.page import Row
+from allaprima.insight.sheet import check_page, enlarge, grid, write, writing
 from allaprima.media.pictures import picture_files, read_photo
 from allaprima.models.loss_network import LossNetwork
 from allaprima.models.tensors import to_tensor
@@ -35,14 +37,14 @@ class Hit(NamedTuple):
 def find_photos(folder, least=TOP) -> list[Path]:
     """The picture files of a folder, nested too; of the bundled photos for None.
 
-    Raises AllaprimaError when it is no folder or has fewer than `least`.
+    Raises AllaprimaError when it is not a folder or has fewer than `least`.
     """
-    folder = Path(folder or BUNDLED)
+    folder = BUNDLED if folder is None else check_path("photos", folder)
     if not folder.is_dir():
-        raise AllaprimaError(f"{folder} is not a folder: give a folder of at least {least} photos.")
+        raise AllaprimaError(f"{folder} is not a folder: give a folder with at least {least} photos.")
     files = picture_files(folder)
     if len(files) < least:
-        raise AllaprimaError(f"{folder} has {len(files)} photos: give a folder of at least {least}.")
+        raise AllaprimaError(f"{folder} has {len(files)} photos: give a folder with at least {least}.")
     return files
 
 
@@ -124,6 +126,7 @@ def features(
     size=512,
     seed=0,
     network: LossNetwork | None = None,
+    listener: Listener = ignore,
 ) -> dict[int, list[Hit]]:
     """Write a page of feature maps of `layer`: top nine activations over a folder, projected, beside their patches.
 
@@ -133,51 +136,51 @@ def features(
 
     Raises AllaprimaError for an unknown layer or map, and for fewer than nine photos that can be used.
     """
+    check_whole(1, count=count, size=size)
+    check_whole(0, seed=seed)
+    check_kind(LossNetwork, network=network)
+    output = check_page(output)
     network = network or LossNetwork()
     deconvnet = Deconvnet(network)
     field = receptive_field(network, layer)
     files = find_photos(photos)
     passed = network.names[: network.names.index(layer) + 1]
     channels = [network.convs[name].out_channels for name in passed if name in network.convs][-1]
-    wrong = [number for number in maps or [] if not 0 <= number < channels]
+    maps = maps if isinstance(maps, list | tuple | None) else [maps]
+    wrong = [number for number in maps or [] if not (isinstance(number, int) and 0 <= number < channels)]
     if wrong:
-        raise AllaprimaError(f"{layer} has no map {wrong[0]}: give numbers from 0 to {channels - 1}.")
-    if count < 1 or size < 1:
-        raise AllaprimaError(f"The count of maps is {count} and the size {size}: give 1 or more.")
-    many = f"{len(maps or []) or count} maps of {layer} over {len(files)} photos"
-    output = announce(output, f"top nine activations of {many}")
-    with progress_bar() as bar:
-        task = bar.add_task("photos", total=len(files), unit="photos", note="")
-        hits, skipped = top_activations(network, layer, files, size, lambda: bar.advance(task))
-        if len(files) - len(skipped) < TOP:
-            raise AllaprimaError(
-                f"{len(files) - len(skipped)} photos can be used of {len(files)}, and nine are needed: {skipped[0]}"
-            )
-        if skipped:
-            console.print(f"{len(skipped)} files are skipped; the first: {skipped[0]}", soft_wrap=True)
-        excited = [number for number, found in enumerate(hits) if len(found) == TOP]
-        if not maps:
-            maps = sorted(np.random.default_rng(seed).permutation(excited)[:count].tolist())
-        if not maps:
-            raise AllaprimaError(f"No map of {layer} is excited by nine of the photos: give other photos, or --maps.")
-        chosen = {number: hits[number] for number in maps}
-        task = bar.add_task("projections", total=sum(map(len, chosen.values())), note="")
-        blocks = [
-            _block(deconvnet, layer, number, found, size, lambda: bar.advance(task)) for number, found in chosen.items()
-        ]
+        raise AllaprimaError(f"maps must be numbers from 0 to {channels - 1} for {layer}, not {wrong[0]!r}.")
+    many = f"the top nine activations of {len(maps or []) or count} maps of {layer} over {len(files)} photos"
+    task = Task(listener, "photos", len(files), "photos", writing(output, many))
+    hits, skipped = top_activations(network, layer, files, size, task.advance)
+    if len(files) - len(skipped) < TOP:
+        raise AllaprimaError(
+            f"{len(files) - len(skipped)} of {len(files)} photos can be used, and nine are needed: {skipped[0]}"
+        )
+    if skipped:
+        listener(Warned(f"{len(skipped)} files are skipped; the first: {skipped[0]}"))
+    excited = [number for number, found in enumerate(hits) if len(found) == TOP]
+    if not maps:
+        maps = sorted(np.random.default_rng(seed).permutation(excited)[:count].tolist())
+    if not maps:
+        raise AllaprimaError(f"Not one map of {layer} is excited by nine of the photos: give other photos, or maps.")
+    chosen = {number: hits[number] for number in maps}
+    task = Task(listener, "projections", sum(map(len, chosen.values())))
+    blocks = [_block(deconvnet, layer, number, found, size, task.advance) for number, found in chosen.items()]
     sheet = grid([blocks[n : n + 2] for n in range(0, len(blocks), 2)], pad=16)
     write(
         output,
         f"{layer}: what its feature maps answer to",
         [
             f"For each feature map of {layer} ({network.name}): the nine photos, of {len(files)}, with its strongest "
-            "activations. Left, each activation alone projected down to pixels by the deconvnet, each scaled by itself, "
-            "grey is zero; right, the pixels that it sees. Best first, in rows.",
-            f"The receptive field is {field.size}x{field.size} pixels, in steps of {field.stride}; white is outside of the "
+            "activations. Left: each activation alone, projected down to pixels by the deconvnet and scaled by itself; grey "
+            "is zero. Right: the pixels that it sees. The strongest comes first, row by row.",
+            f"The receptive field is {field.size}x{field.size} pixels, in steps of {field.stride}; white lies outside the "
             f"photo. Photos have a long side of at most {size} pixels. {len(excited)} of the {channels} maps are excited "
             "by nine photos or more.",
-            (sheet, f"{len(chosen)} maps of {layer}"),
+            Row([(sheet, f"{len(chosen)} maps of {layer}")]),
         ],
+        listener,
     )
     return chosen
 

@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from PIL import Image
 
+from allaprima.core.checks import check_kind, check_whole
 from allaprima.core.errors import AllaprimaError
-from allaprima.core.progress import progress_bar
-from allaprima.insight.deconvnet import check_picture
+from allaprima.core.events import Listener, Task, ignore
+from allaprima.insight.deconvnet import check_layers, check_picture
 from allaprima.insight.features import find_photos
-from allaprima.insight.page import table
-from allaprima.insight.sheet import announce, drawn, enlarge, figure, grid, write
+from allaprima.insight.page import Heading, Row, Table
+from allaprima.insight.sheet import check_page, drawn, enlarge, figure, grid, write, writing
 from allaprima.media.pictures import read_photo
 from allaprima.models.loss_network import LossNetwork
 from allaprima.models.perceptual import gram_matrix, style_cost
@@ -114,7 +115,14 @@ def load(file, window) -> Image.Image:
 
 
 def invariance(
-    photos=None, layers=LAYERS, output="invariance.html", *, count=5, window=224, network: LossNetwork | None = None
+    photos=None,
+    layers=LAYERS,
+    output="invariance.html",
+    *,
+    count=5,
+    window=224,
+    network: LossNetwork | None = None,
+    listener: Listener = ignore,
 ) -> dict[str, dict[str, Distances]]:
     """Write a page of how far each layer's features and Gram matrices move under translation, scaling and rotation.
 
@@ -122,33 +130,35 @@ def invariance(
     pixels of what the network sees. output: as for `features`.
     Raises AllaprimaError for an unknown layer and for photos, or a window, that are too small.
     """
-    network, layers = network or LossNetwork(), list(layers)
-    if not layers:
-        raise AllaprimaError("There are no layers: name some, as relu1_2,relu4_3.")
-    if count < 1 or window < 1:
-        raise AllaprimaError(f"The count is {count} and the window {window}: give 1 or more.")
+    check_whole(1, count=count, window=window)
+    check_kind(LossNetwork, network=network)
+    output = check_page(output)
+    network, layers = network or LossNetwork(), check_layers("layers", layers)
     for layer in layers:
         check_picture(network, layer, (window, window), "The window")
     files = find_photos(photos, least=1)[:count]
     images = [load(file, window) for file in files]
-    output = announce(output, f"distances of {len(layers)} layers over {len(files)} photos and {len(CHANGES)} changes")
-    with progress_bar() as bar:
-        task = bar.add_task("changes", total=len(files) * len(CHANGES), note="")
-        found = distances(network, layers, images, window, lambda: bar.advance(task))
+    many = f"distances of {len(layers)} layers over {len(files)} photos and {len(CHANGES)} changes"
+    task = Task(listener, "changes", len(files) * len(CHANGES), about=writing(output, many))
+    found = distances(network, layers, images, window, task.advance)
     write(
         output,
         "What the layers ignore: translation, scale and rotation",
         [
             f"{len(files)} photos: {', '.join(file.name for file in files)}. A window of {window}x{window} pixels in the "
             "middle of each is moved, scaled and turned.",
-            (_examples(images[0], window), "some of the windows, of the first photo"),
-            (
-                _plots(found, layers, window),
-                f"mean over the photos; shaded, from the least to the largest; {network.name}",
+            Row([(_examples(images[0], window), "some of the windows, of the first photo")]),
+            Row(
+                [
+                    (
+                        _plots(found, layers, window),
+                        f"mean over the photos; the shading is from the least to the largest; {network.name}",
+                    )
+                ]
             ),
-            "<h2>Means</h2>",
             *_tables(found, window),
         ],
+        listener,
     )
     return found
 
@@ -194,4 +204,4 @@ def _tables(found, window):
             [layer, *(float(values.mean(0)[n]) for values in (d.features, d.grams) for n in some)]
             for layer, d in by_layer.items()
         ]
-        yield f"<h3>{change}, {UNITS[change]}</h3>" + table(head, rows)
+        yield from (Heading(f"Means: {change}, {UNITS[change]}"), Table(head, rows))

@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from allaprima.core.checks import check_kind, check_path, check_paths, check_whole
 from allaprima.core.errors import AllaprimaError
-from allaprima.core.progress import console, progress_bar
+from allaprima.core.events import Listener, Task, Warned, ignore
 from allaprima.insight.deconvnet import Deconvnet, as_picture, check_picture, only
-from allaprima.insight.page import table
-from allaprima.insight.sheet import announce, drawn, figure, write
+from allaprima.insight.page import Row, Table
+from allaprima.insight.sheet import check_page, drawn, figure, write, writing
 from allaprima.media.pictures import read_photo
 from allaprima.models.loss_network import UNREADABLE, LossNetwork
 from allaprima.models.tensors import to_tensor
@@ -92,7 +93,7 @@ def occlude(
     return found
 
 
-def load_classifier(weights=None):
+def load_classifier(weights=None, listener: Listener = ignore):
     """torchvision's VGG-16 with its classifier, from a file or torchvision's cache; None where neither is there.
 
     Nothing is downloaded. Raises AllaprimaError when the file given can't be read as its weights.
@@ -102,11 +103,11 @@ def load_classifier(weights=None):
     name = models.VGG16_Weights.IMAGENET1K_V1.url.rsplit("/", 1)[-1]
     file = Path(weights or Path(torch.hub.get_dir()) / "checkpoints" / name)
     if not weights and not file.is_file():
-        console.print(
-            f"Class probabilities are left out: put torchvision's {file.name} into {file.parent}, or name it with "
-            "--classifier.",
-            highlight=False,
-            soft_wrap=True,
+        listener(
+            Warned(
+                f"Class probabilities are left out: put torchvision's {file.name} into {file.parent}, or name it with "
+                "--classifier."
+            )
         )
         return None
     with torch.device("meta"):  # no memory and no time for weights that are replaced at once
@@ -114,7 +115,7 @@ def load_classifier(weights=None):
     try:
         model.load_state_dict(torch.load(file, map_location="cpu", weights_only=True, mmap=True), assign=True)
     except (*UNREADABLE, TypeError) as error:
-        raise AllaprimaError(f"{file} can't be read as torchvision's VGG-16: give its {name}.") from error
+        raise AllaprimaError(f"{file} can't be read as torchvision's VGG-16: give the file {name}.") from error
     return model.eval()
 
 
@@ -143,6 +144,7 @@ def occlusion(
     stride=20,
     classifier=None,
     network: LossNetwork | None = None,
+    listener: Listener = ignore,
 ) -> list[Occlusion]:
     """Write a page of what a grey square over each place of each photo does to `layer`, and to a classifier.
 
@@ -150,47 +152,39 @@ def occlusion(
     torchvision's VGG-16; None for torchvision's cache, and where it is not there it is left out. output: as for
     `features`. Raises AllaprimaError for an unknown layer, and for photos that are too small or can't be read.
     """
+    check_whole(1, size=size, square=square, stride=stride)
+    check_kind(LossNetwork, network=network)
+    photos, output = check_paths("photos", photos), check_page(output)
     network = network or LossNetwork()
-    if min(size, square, stride) < 1:
-        raise AllaprimaError(f"The size is {size}, the square {square} and the stride {stride}: give pixels above 0.")
     pictures = [read_photo(photo, size) for photo in photos]
     for photo, picture in zip(photos, pictures, strict=True):
         check_picture(network, layer, picture.shape[:2], photo)
-    model = load_classifier(classifier)
-    output = announce(output, f"a grey square over {len(pictures)} photos, and what {layer} makes of it")
+    model = load_classifier(classifier and check_path("classifier", classifier), listener)
     counts = [len(centres(p.shape[0], stride)) * len(centres(p.shape[1], stride)) for p in pictures]
-    with progress_bar() as bar:
-        task = bar.add_task("squares", total=sum(counts), unit="squares", note="")
-        found = [
-            occlude(
-                network,
-                layer,
-                picture,
-                square=square,
-                stride=stride,
-                classifier=model,
-                each=lambda count: bar.advance(task, count),
-            )
-            for picture in pictures
-        ]
+    many = f"a grey square over {len(pictures)} photos, and what {layer} makes of it"
+    task = Task(listener, "squares", sum(counts), "squares", writing(output, many))
+    found = [
+        occlude(network, layer, picture, square=square, stride=stride, classifier=model, each=task.advance)
+        for picture in pictures
+    ]
     parts = [
-        f"A grey square of {square}x{square} pixels, {stride} pixels further each time. Activity: the sum of the "
-        f"feature map of {layer} ({network.name}) that has the photo's strongest activation, over that sum without a "
-        "square; blue, the square takes away what the map answers to; red, it adds to it. Projection: the strongest "
-        "activation, by the deconvnet."
+        f"A grey square of {square}x{square} pixels moves over each photo, {stride} pixels at a time. Activity: the sum of "
+        f"the feature map of {layer} ({network.name}) that has the photo's strongest activation, divided by that sum "
+        "without a square. Blue: the square takes away what the map answers to. Red: the square adds to it. Projection: "
+        "the strongest activation, by the deconvnet."
     ]
     for photo, picture, one in zip(photos, pictures, found, strict=True):
-        parts += [(_figure(picture, one, square), f"{Path(photo).name}, {layer}, map {one.channel}")]
+        parts.append(Row([(_figure(picture, one, square), f"{photo.name}, {layer}, map {one.channel}")]))
         if one.label:
             parts.append(_label_table(one))
-    write(output, "What happens when a part is hidden", parts)
+    write(output, "What happens when a part is hidden", parts, listener)
     return found
 
 
 def _label_table(one):
     names = [name for row in one.most_probable for name in row]
     rows = sorted(((name, names.count(name) / len(names)) for name in set(names)), key=lambda row: -row[1])
-    return table(["most probable class", "part of the places"], [[name, f"{part:.0%}"] for name, part in rows])
+    return Table(["most probable class", "part of the places"], [[name, f"{part:.0%}"] for name, part in rows])
 
 
 def _figure(photo, one, square):

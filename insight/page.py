@@ -1,58 +1,92 @@
-"""Self-contained pages: headings, tables, and pictures inside the HTML itself."""
+"""Self-contained pages: text, headings, tables and pictures, laid out by templates/page.html."""
 
 import base64
-import html
 import io
+from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem; color: #222; }
-h1, h2 { line-height: 1.2; } img { max-width: 100%; height: auto; border-radius: 4px; }
-figure { margin: 0; } figcaption { color: #666; font-size: 14px; }
-.row { display: grid; grid-auto-columns: 1fr; grid-auto-flow: column; gap: 12px; margin: 12px 0; align-items: start; }
-table { border-collapse: collapse; } td, th { padding: 4px 12px; border-bottom: 1px solid #ddd; text-align: left; }
-td.n { text-align: right; font-variant-numeric: tabular-nums; }
-@media (prefers-color-scheme: dark) { body { background: #181818; color: #ddd; } td, th { border-color: #444; } }
-"""
+from allaprima.core import __version__
+
+WIDE = 760  # px: a picture from this width on scrolls inside its own box on a phone, where others are scaled down
 
 
-def page(title: str, parts) -> str:
-    """The HTML of a whole page. title and parts: HTML already."""
-    return (
-        f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
-        f"<title>{title}</title><style>{STYLE}</style>{''.join(parts)}</html>"
+@dataclass
+class Heading:
+    """A heading between the parts of a page."""
+
+    text: str
+    kind = "heading"
+
+
+@dataclass
+class Terms:
+    """Terms that the page uses, with what each means."""
+
+    meanings: dict[str, str]
+    kind = "terms"
+
+
+@dataclass
+class Table:
+    """A table; cells are text or floats, which get four digits and stand at the right."""
+
+    head: list[str]
+    rows: list[list]
+    kind = "table"
+
+
+@dataclass
+class Row:
+    """Pictures side by side, where there is room for it.
+
+    pictures: (uint8 [H, W, 3], or bytes of an SVG file; caption) of each. small: at most 320 pixels high.
+    """
+
+    pictures: list[tuple[np.ndarray | bytes, str]]
+    small: bool = False
+    kind = "row"
+
+    @property
+    def wide(self) -> bool:
+        """Whether it is one picture that is too wide for a phone."""
+        first = self.pictures[0][0]
+        return len(self.pictures) == 1 and (isinstance(first, bytes) or first.shape[1] >= WIDE)
+
+    @property
+    def images(self) -> list[tuple[str, str]]:
+        """(data URL, caption) of each picture."""
+        return [(_data_url(picture), caption) for picture, caption in self.pictures]
+
+
+Part = str | Heading | Terms | Table | Row  # a string is a paragraph
+
+
+def page(title: str, parts: list[Part]) -> str:
+    """The HTML of a whole page, everything inside."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
     )
+    environment.filters["number"] = lambda value: f"{value:.4g}"
+    return environment.get_template("page.html").render(title=title, parts=parts, version=__version__)
 
 
-def row(pictures, height=None) -> str:
-    """Pictures side by side. pictures: (uint8 [H, W, 3], caption) of each; height: pixels that they have at most."""
-    limit = f" style='max-height:{height}px'" if height else ""
-    figures = (
-        f"<figure><img{limit} src='{_inline(picture)}' alt='{html.escape(caption)}'>"
-        f"<figcaption>{html.escape(caption)}</figcaption></figure>"
-        for picture, caption in pictures
-    )
-    return f"<div class=row>{''.join(figures)}</div>"
-
-
-def _inline(picture):
-    """The picture as a data URL, in the smaller of two formats: JPEG for a photo, PNG for a plot."""
-    files = {}
-    for kind, options in (("jpeg", {"quality": 90}), ("png", {"optimize": True})):
-        buffer = io.BytesIO()
-        Image.fromarray(picture).save(buffer, kind, **options)
-        files[kind] = base64.b64encode(buffer.getvalue()).decode()
-    kind = min(files, key=lambda kind: len(files[kind]))
-    return f"data:image/{kind};base64,{files[kind]}"
-
-
-def table(head, rows) -> str:
-    """A table; cells are text, or floats, which get four digits and stand at the right."""
-
-    def cell(value):
-        number = isinstance(value, float)
-        return f"<td{' class=n' if number else ''}>{f'{value:.4g}' if number else html.escape(str(value))}</td>"
-
-    lines = "".join(f"<tr>{''.join(map(cell, row))}</tr>" for row in rows)
-    return f"<table><tr>{''.join(f'<th>{html.escape(h)}</th>' for h in head)}</tr>{lines}</table>"
+def _data_url(picture):
+    """The picture inside a URL: SVG as it is, pixels in the smaller of two formats: JPEG for a photo, PNG for a plot."""
+    if isinstance(picture, bytes):
+        kind, data = "svg+xml", picture
+    else:
+        files = {}
+        for kind, options in (("jpeg", {"quality": 90}), ("png", {"optimize": True})):
+            buffer = io.BytesIO()
+            Image.fromarray(picture).save(buffer, kind, **options)
+            files[kind] = buffer.getvalue()
+        kind, data = min(files.items(), key=lambda item: len(item[1]))
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

@@ -5,15 +5,16 @@ that of `baseline`.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from allaprima.baseline.optimizer import Descent, Result, optimize
+from allaprima.core.checks import check_kind, check_path, check_whole
 from allaprima.core.errors import AllaprimaError
-from allaprima.core.progress import progress_bar
-from allaprima.insight.page import table
-from allaprima.insight.sheet import announce, grid, write
+from allaprima.core.events import Advanced, Listener, Started, ignore
+from allaprima.insight.deconvnet import check_layers
+from allaprima.insight.page import Row, Table
+from allaprima.insight.sheet import check_page, grid, write, writing
 from allaprima.media.pictures import read_photo
 from allaprima.models.loss_network import LossNetwork
 from allaprima.models.perceptual import Objective
@@ -41,7 +42,7 @@ def plan(content_layers, style_layers) -> list[tuple[str, tuple[str, ...]]]:
     return content + [("style", tuple(style_layers[: n + 1])) for n in range(len(style_layers))]
 
 
-def reconstruct(
+def from_noise(
     photo: np.ndarray,
     painting: np.ndarray,
     kind: str,
@@ -49,11 +50,11 @@ def reconstruct(
     network: LossNetwork,
     iterations=100,
     seed=0,
-    each=lambda: None,
+    each=lambda iteration: None,
 ) -> Reconstruction:
     """One picture, from noise. photo, painting: uint8 [H, W, 3]; layers: as in `plan`. Ctrl-C raises KeyboardInterrupt.
 
-    Each style layer counts as much as the others at the start of a transfer (`balance`).
+    each: called with the number of each iteration. Each style layer counts as much as the others at the start of a transfer (`balance`).
     """
     weights = dict.fromkeys(layers, 1.0)
     objective = Objective(weights, {}, beta=0.0) if kind == "content" else Objective({}, weights, alpha=0.0)
@@ -66,7 +67,7 @@ def reconstruct(
         descent=Descent(iterations=iterations),
         init="noise",
         seed=seed,
-        each=lambda step, picture: each(),
+        each=lambda step, picture: each(step.iteration),
     )
     if result.ended == "stopped":
         raise KeyboardInterrupt
@@ -77,7 +78,7 @@ def reconstruct(
     )
 
 
-def reconstructions(
+def reconstruct(
     photo,
     painting,
     output="reconstruct.html",
@@ -88,6 +89,7 @@ def reconstructions(
     iterations=100,
     seed=0,
     network: LossNetwork | None = None,
+    listener: Listener = ignore,
 ) -> list[Reconstruction]:
     """Write a page of a photo's content from one layer alone, and a painting's style from the layers up to l.
 
@@ -95,42 +97,48 @@ def reconstructions(
     picture. output: as for `features`. Raises AllaprimaError for unknown layers, pictures that vanish in the
     poolings, and files that can't be read.
     """
+    check_whole(1, size=size, iterations=iterations)
+    check_whole(0, seed=seed)
+    check_kind(LossNetwork, network=network)
+    photo, painting = check_path("photo", photo), check_path("painting", painting)
+    output = check_page(output)
     network = network or LossNetwork()
-    if size < 1 or iterations < 1:
-        raise AllaprimaError(f"The size is {size} and the iterations {iterations}: give numbers above 0.")
+    content_layers = check_layers("content_layers", content_layers, 0)
+    style_layers = check_layers("style_layers", style_layers, 0)
     if not content_layers and not style_layers:
-        raise AllaprimaError("There are no layers to reconstruct from: give content layers, style layers, or both.")
+        raise AllaprimaError("content_layers and style_layers are both empty: give at least one layer.")
     originals = {"content": read_photo(photo, size), "style": read_photo(painting, size)}
     for kind, layers in (("content", content_layers), ("style", style_layers)):
         for layer in layers:
             network.check([layer])
             network.check_size(originals[kind].shape[:2], [layer])
     todo = plan(content_layers, style_layers)
-    output = announce(output, f"{len(todo)} pictures made from noise in {iterations} iterations of L-BFGS each")
+    many = f"{len(todo)} pictures made from noise in {iterations} iterations of L-BFGS each"
+    listener(Started("reconstruct", len(todo) * iterations, "iterations", writing(output, many)))
     found = []
-    with progress_bar() as bar:
-        task = bar.add_task("iterations", total=len(todo) * iterations, unit="it", note="")
-        for number, (kind, layers) in enumerate(todo):
-            bar.update(task, note=f"{kind}, {layers[-1]}")
-            found.append(
-                reconstruct(*originals.values(), kind, layers, network, iterations, seed, lambda: bar.advance(task))
-            )
-            bar.update(task, completed=(number + 1) * iterations)
+    for number, (kind, layers) in enumerate(todo):
+
+        def each(iteration, number=number, note=f"{kind}, {layers[-1]}"):
+            listener(Advanced("reconstruct", number * iterations + iteration, note=note))
+
+        found.append(from_noise(*originals.values(), kind, layers, network, iterations, seed, each))
+        each(iterations)  # it may have ended early
     rows = []
     for kind, file in (("content", photo), ("style", painting)):
         of_kind = [one for one in found if one.kind == kind]
         if of_kind:
-            rows.append([(originals[kind], Path(file).name), *((one.image, _caption(one)) for one in of_kind)])
+            rows.append([(originals[kind], file.name), *((one.image, _caption(one)) for one in of_kind)])
     lines = [[one.kind, ", ".join(one.layers), one.remaining, one.error] for one in found]
     write(
         output,
         "What the layers keep",
         [
-            f"Each picture began as noise; {iterations} iterations of L-BFGS made the layer, of {network.name}, answer to "
-            "it as to the photo (content: activations) or as to the painting (style: Gram matrices).",
-            (grid(rows), "above, content from one layer alone; below, style from the layers up to this one"),
-            table(["from", "layers", "remaining part of J", "difference to the original, grey levels"], lines),
+            f"Each picture began as noise. {iterations} iterations of L-BFGS made the layer of {network.name} answer to it "
+            "as it answers to the photo (content: activations) or to the painting (style: Gram matrices).",
+            Row([(grid(rows), "content from one layer alone, and style from the layers up to this one")]),
+            Table(["from", "layers", "remaining part of J", "difference to the original, grey levels"], lines),
         ],
+        listener,
     )
     return found
 

@@ -1,6 +1,6 @@
 """What every `inspect` command writes: a page (HTML, pictures inside) and a sheet of its pictures (PNG)."""
 
-import html
+import io
 from pathlib import Path
 
 import numpy as np
@@ -8,43 +8,38 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
-from allaprima.core import __version__
+from allaprima.core.checks import check_path
 from allaprima.core.errors import AllaprimaError
+from allaprima.core.events import Listener, Wrote
 from allaprima.core.files import atomic, check_output, write_atomically
-from allaprima.core.progress import console
-from allaprima.insight.page import page, row
+from allaprima.insight.page import Part, Row, page
 
 GAP, LINE = 8, 18  # pixels between pictures; of a line of text
 DPI = 100
 
 
-def announce(output, what: str) -> Path:
-    """Check that the page and the sheet can be written, and say so. output: where the page goes, .html."""
-    output = Path(output)
+def check_page(output) -> Path:
+    """Prove, before any work is done, that the page `output` and the sheet beside it can be written."""
+    output = check_path("output", output)
     if output.suffix.lower() != ".html":
-        raise AllaprimaError(f"{output} does not end in .html: give the page a name like {output.stem}.html.")
+        raise AllaprimaError(f"output must be an .html file, for example {output.stem}.html, not {output}.")
     check_output(output.with_suffix(".png"))
-    console.print(f"Writing {output} and {output.with_suffix('.png')}: {what}.", highlight=False, soft_wrap=True)
     return check_output(output)
 
 
-def write(output: Path, title: str, parts):
-    """Write the page and the sheet, each whole or not at all.
+def writing(output: Path, what: str) -> str:
+    """The sentence that says what will be written, before the work begins."""
+    return f"Writing {output} and {output.with_suffix('.png')}: {what}."
 
-    parts: in order, text (a paragraph, or HTML where it begins with <) and pictures, (uint8 [H, W, 3], caption).
-    """
-    body = [f"<h1>{html.escape(title)}</h1>", *map(_html, parts), f"<p>allaprima {__version__}</p>"]
-    sheet = Image.fromarray(stack([part[0] for part in parts if not isinstance(part, str)]))
+
+def write(output: Path, title: str, parts: list[Part], listener: Listener) -> None:
+    """Write the page, and the sheet of all pictures in it, each whole or not at all."""
+    pictures = [picture for part in parts if isinstance(part, Row) for picture, _ in part.pictures]
     with atomic(output.with_suffix(".png")) as part:
-        sheet.save(part, optimize=True)
-    write_atomically(output, page(html.escape(title), body))
-    console.print(f"Wrote {output} and {output.with_suffix('.png')}.", highlight=False, soft_wrap=True)
-
-
-def _html(part):
-    if not isinstance(part, str):
-        return row([part])
-    return part if part.startswith("<") else f"<p>{html.escape(part)}</p>"
+        Image.fromarray(stack(pictures)).save(part, optimize=True)
+    write_atomically(output, page(title, parts))
+    listener(Wrote(output))
+    listener(Wrote(output.with_suffix(".png"), "the pictures of the page"))
 
 
 def stack(pictures) -> np.ndarray:
@@ -111,3 +106,10 @@ def drawn(drawing: Figure) -> np.ndarray:
     """A figure as a picture, uint8 [H, W, 3]."""
     drawing.canvas.draw()
     return np.asarray(drawing.canvas.buffer_rgba())[..., :3].copy()
+
+
+def as_svg(drawing: Figure) -> bytes:
+    """A figure as an SVG file on a transparent ground, so that it stands on light and dark pages."""
+    file = io.BytesIO()
+    drawing.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    return file.getvalue()

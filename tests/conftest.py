@@ -2,6 +2,7 @@
 
 import io
 import signal
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -125,3 +126,55 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def inspect(tmp_path, monkeypatch, capsys):
+    """Run `allaprima inspect ARGUMENTS -o page.html` in an empty folder: exit code, stderr, the page, the sheet.
+
+    Checks that a page comes with its sheet, holds its pictures, and that nothing half-written stays behind.
+    """
+
+    def run(*arguments):
+        folder = tmp_path / "out"
+        arguments = ["allaprima", "inspect", *arguments, "-o", folder / "page.html"]
+        monkeypatch.setattr(sys, "argv", list(map(str, arguments)))
+        code = 0
+        from allaprima.commands.app import main
+
+        try:
+            main()
+        except SystemExit as exit:
+            code = exit.code
+        error = " ".join(capsys.readouterr().err.split())
+        files = {file.name for file in folder.glob("*")} if folder.exists() else set()
+        if code:
+            assert not files
+            return code, error, None, None
+        assert files == {"page.html", "page.png"} and "page.html and " in error and "page.png: the pictures" in error
+        page = (folder / "page.html").read_text()
+        assert page.startswith("<!doctype html>") and 'src="data:image/' in page and 'src="http' not in page
+        sheet = np.asarray(Image.open(folder / "page.png"))
+        assert sheet.dtype == np.uint8 and sheet.shape[2] == 3 and sheet.std() > 10
+        return code, error, page, sheet
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def ten_photos(tmp_path_factory):
+    """Ten photos of 64x64."""
+    folder = tmp_path_factory.mktemp("photos")
+    for file in sorted(PHOTOS.glob("*.jpg"))[:10]:
+        Image.open(file).convert("RGB").resize((64, 64)).save(folder / f"{file.stem}.png")
+    return folder
+
+
+@pytest.fixture
+def copied(ten_photos, tmp_path):
+    """A copy of the ten photos that a test can add to and take from."""
+    target = tmp_path / "photos"
+    target.mkdir()
+    for file in ten_photos.iterdir():
+        (target / file.name).write_bytes(file.read_bytes())
+    return target
