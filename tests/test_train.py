@@ -405,25 +405,6 @@ def test_ctrl_c_saves_and_resume_finishes(tmp_path):
     assert output.exists()
 
 
-def test_report_is_one_page_with_everything_in_it(trained, tmp_path):
-    output = tmp_path / "reported.onnx"
-    training.checkpoint_of(output).parent.mkdir()
-    training.checkpoint_of(output).write_bytes(training.checkpoint_of(trained).read_bytes())
-    from allaprima.insight import report
-
-    short, report.ITERATIONS = report.ITERATIONS, 3
-    try:
-        training.train_style(STYLE, output, resume=True)
-    finally:
-        report.ITERATIONS = short
-    page = output.with_suffix(".html").read_text()
-    assert page.count("data:image/jpeg;base64,") == 1 + 2 * 3 + 2 * 4
-    for other in ("src='http", 'src="http', "<link", "<script", "url("):
-        assert other not in page
-    for part in ("<svg", "Against the optimizer", "equivalent iteration", "starry", "photos a second", "learning_rate"):
-        assert part in page
-
-
 # -- photos ----------------------------------------------------------------------------------------------------------
 
 
