@@ -16,10 +16,10 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_features(inspect, copied):
-    (copied / "broken.jpg").write_bytes(b"no picture")
+    (copied / "broken.jpg").write_bytes(b"not a picture")
     Image.new("RGB", (9, 64)).save(copied / "narrow.png")
     code, error, page, sheet = inspect("features", copied, "--layer", "relu2_1", "--maps", "5,102")
-    assert code == 0 and "2 files are skipped" in error and "broken.jpg can't be read" in error
+    assert code == 0 and "2 files are skipped" in error and "broken.jpg is not a picture that can be read" in error
     assert "relu2_1" in page and "10x10 pixels, in steps of 2" in page and "128 maps" in page
     assert sheet.shape[0] > 3 * 120 and sheet.shape[1] > 12 * 120  # two maps side by side
 
@@ -57,7 +57,7 @@ def test_fewer_than_nine_photos(inspect, copied):
     for file in list(copied.iterdir())[:2]:
         file.unlink()
     assert "has 8 photos: give a folder with at least 9" in inspect("features", copied)[1]
-    (copied / "a.jpg").write_bytes(b"no picture")
+    (copied / "a.jpg").write_bytes(b"not a picture")
     assert "8 of 9 photos can be used, and nine are needed: " in inspect("features", copied)[1]
     assert "is not a folder" in inspect("features", copied / "a.jpg")[1]
 
