@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 
 import typer
 from rich.markup import escape
@@ -49,6 +50,7 @@ def options(
 
 def main():
     """Run the command line; an AllaprimaError is one sentence and exit code 2, Ctrl-C exit code 130."""
+    warnings.filterwarnings("ignore", module="PIL")  # they are about broken metadata, which is left out
     try:
         app()
     except AllaprimaError as error:

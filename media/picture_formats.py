@@ -19,18 +19,19 @@ HOLDS = {  # what each format holds besides RGB pixels; a format that is not nam
     "GIF": {"alpha", "frames", "comment"},
     "BMP": {"dpi"},
     "TGA": {"alpha"},
-    "ICO": {"alpha"},
     "JPEG2000": {"alpha"},
     "QOI": {"alpha"},
 }
 SETTINGS = {  # what save() is told; the rest is Pillow's own
     "JPEG": {"quality": 95, "subsampling": "4:4:4"},
+    "MPO": {"quality": 95, "subsampling": "4:4:4"},
     "WEBP": {"quality": 95, "method": 4},
     "AVIF": {"quality": 90},
     "TIFF": {"compression": "tiff_lzw"},
 }
-NOT_WRITTEN = {"BLP", "BUFR", "GRIB", "HDF5", "ICNS", "MSP", "PALM", "SPIDER", "WMF", "XBM"}  # hold no RGB of any size
-LONGEST_SIDE = {"WEBP": 16383, "JPEG": 65535, "GIF": 65535, "AVIF": 65535, "ICO": 256}
+# They hold no RGB, or not of any size.
+NOT_WRITTEN = frozenset({"BLP", "BUFR", "GRIB", "HDF5", "ICNS", "ICO", "MSP", "PALM", "SPIDER", "WMF", "XBM"})
+LONGEST_SIDE = {"WEBP": 16383, "JPEG": 65535, "GIF": 65535, "AVIF": 65535}
 JPEG_SEGMENT = 65533  # bytes that one segment of a JPEG holds; XMP has 29 bytes of name in front
 
 

@@ -50,6 +50,15 @@ XMP_PATTERN = re.compile(
 XMP_KEY = "XML:com.adobe.xmp"  # of the text chunk of a PNG
 
 
+def orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; from 5 on the picture is stored with its sides swapped."""
+    try:
+        value = image.getexif().get(Base.Orientation)
+    except Exception:  # broken EXIF is no reason to refuse a picture
+        return 1
+    return value if value in range(1, 9) else 1
+
+
 def read_metadata(image: Image.Image) -> dict:
     """What a loaded image says about itself besides profile and orientation.
 
@@ -92,7 +101,7 @@ def _exif(image):
             IFD.Exif: {tag: value for tag, value in given.get_ifd(IFD.Exif).items() if tag not in STORED},
             IFD.GPSInfo: dict(given.get_ifd(IFD.GPSInfo)),
         }
-    except Exception:  # is no reason to refuse a picture
+    except Exception:  # as above
         return None
     exif = Image.Exif()
     for directory, tags in directories.items():
@@ -127,4 +136,6 @@ def _dpi(image):
         across, down = (float(value) for value in image.info["dpi"])
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
         return None
+    if orientation(image) >= 5:
+        across, down = down, across
     return (across, down) if all(math.isfinite(value) and 1 < value < 65536 for value in (across, down)) else None

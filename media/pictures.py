@@ -23,7 +23,7 @@ from allaprima.media.picture_kinds import (
     picture_files,
     picture_kind,
 )
-from allaprima.media.picture_metadata import read_metadata
+from allaprima.media.picture_metadata import orientation, read_metadata
 from allaprima.media.profiles import from_srgb, to_srgb
 
 __all__ = [
@@ -215,12 +215,10 @@ def _frame(image):
     """(the current frame, loaded; its profile where it is one of RGB)."""
     image.load()
     profile, duration = image.info.get("icc_profile"), image.info.get("duration", 0)
-    orientation = None
-    with suppress(Exception):  # broken EXIF is no reason to refuse a picture
-        orientation = image.getexif().get(Base.Orientation)
+    turn = TURNED.get(orientation(image))
     image = _eight_bits(image)
-    if orientation in TURNED:
-        image = image.transpose(TURNED[orientation])
+    if turn is not None:
+        image = image.transpose(turn)
     image, alpha = _alpha_apart(image)
     image, profile = to_srgb(image, profile)
     if alpha:
