@@ -55,8 +55,8 @@ def orientation(image: Image.Image) -> int:
     try:
         value = image.getexif().get(Base.Orientation)
     except Exception:  # broken EXIF is no reason to refuse a picture
-        return 1
-    return value if value in range(1, 9) else 1
+        value = None
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def read_metadata(image: Image.Image) -> dict:

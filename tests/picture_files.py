@@ -1,6 +1,7 @@
 """Picture files that Pillow can't make: TIFFs in any layout, colour profiles, phones' EXIF; and a second reader."""
 
 import struct
+from typing import Any
 
 import av
 import cv2
@@ -9,6 +10,11 @@ from PIL import Image
 
 SIZES = {1: 1, 3: 2, 4: 4}  # bytes of TIFF's types BYTE, SHORT, LONG
 CODES = {1: "B", 3: "H", 4: "I"}
+
+
+def opened(path) -> Any:
+    """The file as Pillow opens it, with what only some formats have, which the type of `Image.open` does not know."""
+    return Image.open(path)
 
 
 def tiff(path, size, blocks, tags, order="<", tiled=False):
@@ -123,10 +129,10 @@ def phone_exif(orientation=1, storage=True):
     return exif.tobytes()
 
 
-def second_reader(path):
+def second_reader(path) -> np.ndarray:
     """The picture as FFmpeg or OpenCV reads it, neither of which is Pillow: uint8 [H, W, 3] RGB, alpha left out."""
     try:
         with av.open(str(path)) as container:
             return next(container.decode(video=0)).to_ndarray(format="rgb24")
-    except av.error.FFmpegError:
-        return cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+    except av.FFmpegError:  # pyright: ignore[reportPrivateImportUsage]
+        return np.asarray(cv2.imread(str(path), cv2.IMREAD_COLOR_RGB))

@@ -89,7 +89,7 @@ def test_models_that_are_none(tmp_path, tiny_model, refused):
         "shorter.onnx": (data[:5], "cut short"),
         "photo.onnx": (CHELSEA.read_bytes(), "not an ONNX file"),
         "text.onnx": (b"hello", "not an ONNX file"),
-        "renamed.onnx": (renamed.SerializeToString(), "image uint8 [N, H, W, 3] -> out uint8 [N, H, W, 3]"),
+        "renamed.onnx": (renamed.SerializeToString(), "-> out uint8 [N, H, W, 3]"),
         "fixed.onnx": (fixed.SerializeToString(), "one size only"),
         "newer.onnx": (newer.SerializeToString(), "can't open"),
     }
@@ -122,7 +122,7 @@ def test_options_that_make_no_sense(tmp_path, tiny_model, refused):
     refused("stylize", CHELSEA, *out, "--provider", "abacus", says="no provider 'abacus'")
     refused("stylize", CHELSEA, *out, "--threads", "-1", says="threads")
     refused("stylize", CHELSEA, *out, "--foreign", "0..2", says="0..1, 0..255")
-    refused("bench", "-m", tiny_model, "--size", "large", says="large is no size")
+    refused("bench", "-m", tiny_model, "--size", "large", says="large is not a size")
     refused("bench", "-m", tiny_model, "--runs", "0", says="0 runs")
 
 

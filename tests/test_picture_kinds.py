@@ -1,5 +1,6 @@
 """What a file is follows from its content; a picture is seen as it looks; frames and pages stay together."""
 
+import io
 import sys
 import threading
 
@@ -23,16 +24,14 @@ from allaprima.media.pictures import (
     write_picture,
     write_rgb,
 )
-from picture_files import GREY, WIDE, raw_photo, second_reader, tiff
+from picture_files import GREY, WIDE, opened, raw_photo, second_reader, tiff
 
 
 def srgb(path):
     """A file as it looks, worked out by Pillow's own conversion: int [H, W, 3]."""
-    image = Image.open(path)
+    image = opened(path)
     profile, image = image.info.get("icc_profile"), image.convert("RGB")
     if profile:
-        import io
-
         own, target = ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB")
         image = ImageCms.profileToProfile(image, own, target, outputMode="RGB")
     return np.asarray(image).astype(int)
@@ -86,7 +85,7 @@ def test_raw_photos_are_refused_in_one_sentence(tmp_path, photo, name):
     path = tmp_path / name
     if name in RAW_TAGS:
         raw_photo(path, photo[:60, :80], RAW_TAGS[name])
-        assert Image.open(path).size == (80, 60)  # what Pillow sees
+        assert opened(path).size == (80, 60)  # what Pillow sees
     else:
         path.write_bytes(SIGNATURES[name].ljust(4096, b"\0"))
     assert picture_kind(path) == "RAW" and is_picture(path)
@@ -104,7 +103,7 @@ def test_heic_is_read_by_the_extra_and_names_it_when_it_is_missing(tmp_path, pho
     upright = np.rot90(photo, -1)
     assert np.abs(picture.frames[0].pixels.astype(int) - upright).mean() < 4
     write_picture(tmp_path / "out.jpg", picture)
-    again = Image.open(tmp_path / "out.jpg").getexif()
+    again = opened(tmp_path / "out.jpg").getexif()
     assert again[0x010F] == "a maker" and again.get(0x0112, 1) == 1
     assert ".heic" not in Image.registered_extensions()  # nothing is changed for others who use Pillow
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
@@ -150,7 +149,7 @@ def test_hidden_colours_have_no_influence(tmp_path, photo, mode):
     hole[40:200, 50:250] = 0
     read = []
     for number, hidden in enumerate([(0, 255, 0), (255, 255, 255)]):
-        pixels = np.where(hole[..., None] == 0, np.uint8(hidden), photo)
+        pixels = np.where(hole[..., None] == 0, np.array(hidden, np.uint8), photo)
         image = Image.fromarray(pixels)
         path = tmp_path / f"{number}.{'tif' if mode == 'PA' else 'png'}"
         if mode == "PA":
@@ -193,7 +192,7 @@ def test_at_strength_0_what_is_seen_and_alpha_are_as_they_were(tmp_path, photo, 
     alpha = np.tile(np.linspace(0, 255, photo.shape[1]).astype(np.uint8), (photo.shape[0], 1))
     Image.fromarray(np.dstack([photo, alpha])).save(tmp_path / "in.png")
     stylize(tmp_path / "in.png", tmp_path / "out.png", tiny_model, strength=0)
-    again = np.asarray(Image.open(tmp_path / "out.png"))
+    again = np.asarray(opened(tmp_path / "out.png"))
     assert (again[..., 3] == alpha).all() and (again[alpha >= 8][:, :3] == photo[alpha >= 8]).all()
 
 
@@ -209,14 +208,14 @@ def test_a_wide_gamut_is_seen_as_it_looks_and_written_so(tmp_path, photo, suffix
     write_picture(out, picture)
     assert np.abs(srgb(out) - looks).mean() < {"gif": 8, "webp": 4, "avif": 4, "jpg": 3}.get(suffix, 1.5)
     kept = suffix in ("jpg", "png", "webp", "avif", "tif")
-    assert Image.open(out).info.get("icc_profile") == (WIDE if kept else None)
+    assert opened(out).info.get("icc_profile") == (WIDE if kept else None)
 
 
 def test_pixels_of_srgb_are_not_touched(tmp_path, photo):
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     Image.fromarray(photo).save(tmp_path / "in.png", icc_profile=profile)
     write_picture(tmp_path / "out.png", read_picture(tmp_path / "in.png"))
-    again = Image.open(tmp_path / "out.png")
+    again = opened(tmp_path / "out.png")
     assert (np.asarray(again) == photo).all() and again.info["icc_profile"] == profile
 
 
@@ -249,7 +248,7 @@ def three_pages(path, photo):
 def test_pages_stay_pages_in_tiff_and_are_said_elsewhere(tmp_path, photo, tiny_model, capsys):
     pages = three_pages(tmp_path / "in.tif", photo)
     stylize(tmp_path / "in.tif", tmp_path / "out.tif", tiny_model, strength=0)
-    again = Image.open(tmp_path / "out.tif")
+    again = opened(tmp_path / "out.tif")
     assert again.n_frames == 3
     for number, page in enumerate(pages):
         again.seek(number)
@@ -257,7 +256,7 @@ def test_pages_stay_pages_in_tiff_and_are_said_elsewhere(tmp_path, photo, tiny_m
     capsys.readouterr()
     stylize(tmp_path / "in.tif", tmp_path / "out.png", tiny_model)
     assert "has 3 pages: only the first is used. Write a .tif" in " ".join(capsys.readouterr().err.split())
-    assert Image.open(tmp_path / "out.png").size == pages[0].size
+    assert opened(tmp_path / "out.png").size == pages[0].size
 
 
 def test_a_reduced_image_in_a_tiff_is_not_a_page(tmp_path, photo):
@@ -265,7 +264,7 @@ def test_a_reduced_image_in_a_tiff_is_not_a_page(tmp_path, photo):
     small = image.resize((40, 30))
     small.encoderinfo = {"tiffinfo": {254: 1}}
     image.save(tmp_path / "in.tif", save_all=True, append_images=[small])
-    assert Image.open(tmp_path / "in.tif").n_frames == 2
+    assert opened(tmp_path / "in.tif").n_frames == 2
     picture = read_picture(tmp_path / "in.tif")
     assert picture.first_of == len(picture.frames) == 1 and picture.left_out is None
 
@@ -279,11 +278,13 @@ def moving(photo, count=3):
 @pytest.mark.parametrize("plays", ["once", "for ever", "three times"])
 def test_how_often_an_animation_plays_is_kept(tmp_path, photo, source, target, plays):
     frames = moving(photo)
-    loop = {"once": {} if source == "gif" else {"loop": 1}, "for ever": {"loop": 0}, "three times": {"loop": 3}}[plays]
+    loop: dict = {"once": {} if source == "gif" else {"loop": 1}, "for ever": {"loop": 0}, "three times": {"loop": 3}}[
+        plays
+    ]
     frames[0].save(tmp_path / f"in.{source}", save_all=True, append_images=frames[1:], duration=100, **loop)
     write_picture(tmp_path / f"out.{target}", read_picture(tmp_path / f"in.{source}"))
     want = {"once": None if target == "gif" else 1, "for ever": 0, "three times": 3}[plays]
-    assert Image.open(tmp_path / f"out.{target}").info.get("loop") == want
+    assert opened(tmp_path / f"out.{target}").info.get("loop") == want
 
 
 @pytest.mark.parametrize("target, shown", [("png", 4), ("webp", 3), ("gif", 3), ("jpg", 1)])
@@ -294,7 +295,7 @@ def test_the_default_image_of_an_apng(tmp_path, photo, target, shown):
         tmp_path / "in.png", save_all=True, append_images=frames, default_image=True, duration=[100, 200, 300], loop=0
     )
     write_picture(tmp_path / f"out.{target}", read_picture(tmp_path / "in.png", into=None if shown > 1 else "JPEG"))
-    again = Image.open(tmp_path / f"out.{target}")
+    again = opened(tmp_path / f"out.{target}")
     assert getattr(again, "n_frames", 1) == shown
     durations = []
     for number in range(shown):
@@ -320,5 +321,5 @@ def test_write_rgb_and_formats_that_hold_no_picture(tmp_path, photo):
 
 def test_a_profile_that_only_works_one_way_is_left_out(tmp_path, photo):
     write_picture(tmp_path / "out.png", Picture(tmp_path, [Frame(photo)], {"icc_profile": GREY}))
-    again = Image.open(tmp_path / "out.png")
+    again = opened(tmp_path / "out.png")
     assert "icc_profile" not in again.info and (np.asarray(again) == photo).all()
