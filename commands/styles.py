@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from allaprima.commands.terminal import Terminal
 from allaprima.infer.library import DEFAULT_STYLE
 
 Model = Annotated[str, typer.Option("--model", "-m", help="A style that `allaprima models` lists, or a model file.")]
@@ -42,7 +43,7 @@ def stylize(
 
 
 def live(
-    source: Annotated[str, typer.Argument(help="A camera's number, a video file or a URL.")] = "0",
+    source: Annotated[str, typer.Argument(help="A camera's number, a video, a picture or a URL.")] = "0",
     model: Annotated[
         list[str] | None,
         typer.Option("--model", "-m", help="A style, or a model file; give several to switch between."),
@@ -54,6 +55,7 @@ def live(
     record: Annotated[str | None, typer.Option(help="Record to this video file.")] = None,
     frames: Annotated[int | None, typer.Option(help="Stop after so many frames.")] = None,
     loop: Annotated[bool, typer.Option("--loop", help="Start a file again at its end.")] = False,
+    deinterlace: Annotated[bool, typer.Option(help="Make whole frames of interlaced ones.")] = True,
     provider: Provider = None,
     threads: Threads = None,
 ):
@@ -61,24 +63,27 @@ def live(
 
     allaprima live -m wave
     """
-    from allaprima.core.contract import parse_size
+    from allaprima.core.contract import Controls, parse_size
     from allaprima.infer.library import list_styles
     from allaprima.infer.live import run_live
 
     styles = model or [DEFAULT_STYLE] + [style.name for style in list_styles() if style.name != DEFAULT_STYLE]
-    run_live(
-        styles,
-        source,
-        strength=strength,
-        size=parse_size(size) if size else None,
-        mirror=mirror,
-        display=display,
-        record=record,
-        frames=frames,
-        loop=loop,
-        provider=provider,
-        threads=threads,
-    )
+    with Terminal() as listener:
+        run_live(
+            styles,
+            source,
+            controls=Controls(strength),
+            size=parse_size(size) if size else None,
+            mirror=mirror,
+            display=display,
+            record=record,
+            frames=frames,
+            loop=loop,
+            deinterlace=deinterlace,
+            provider=provider,
+            threads=threads,
+            listener=listener,
+        )
 
 
 def models(name: Annotated[str | None, typer.Argument(help="Show all that is known of this one.")] = None):

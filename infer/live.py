@@ -15,16 +15,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from allaprima.core.contract import Controls
 from allaprima.core.errors import AllaprimaError
-from allaprima.core.files import write_atomically
-from allaprima.core.progress import console
+from allaprima.core.events import Advanced, Listener, Started, Warned, Wrote, ignore
 from allaprima.infer.overlay import HELP, Meter, write_on
 from allaprima.infer.stylizer import Stylizer
 from allaprima.media.mailbox import Mailbox, Shot
+from allaprima.media.pictures import write_rgb
 from allaprima.media.sinks import Recorder, Window
-from allaprima.media.sources import SourceLost, first_opening, opener
+from allaprima.media.sources import SourceLost, first_opening, opener, source_name
 
-_REPORT = 5.0  # seconds between two lines without a window
+TASK = "Live"  # the name of the task in events
 _RETRY = 0.5  # seconds between two tries to open a camera that is gone
 
 
@@ -56,64 +57,64 @@ def run_live(
     styles,
     source=0,
     *,
-    strength=1.0,
+    controls=Controls(),
     size=None,
     mirror=False,
     display=True,
     record=None,
     frames=None,
     loop=False,
+    deinterlace=True,
     provider=None,
     threads=None,
     snapshots=".",
+    listener: Listener = ignore,
 ):
-    """Stylize a camera or clip as it comes, until its end, `frames` frames, the key q, or Ctrl-C.
+    """Stylize a camera, clip or picture as it comes, until its end, `frames` frames, the key q, or Ctrl-C.
 
-    styles: what to switch between: paths or names of models, or Stylizers. The first is the one to start with.
-    source: a webcam's number, the path or URL of a video, or a function that opens an object with `read()` (the next
-        frame, uint8 [H, W, 3] RGB; None at the end; raises SourceLost) and `close()`.
-    strength: 0 (the photo) to 1 (the full style). size: (width, height) to ask of a camera, or to fit a clip into.
-    mirror: left and right swapped. display: in a window; without, the rate is printed every few seconds.
+    styles: what to switch between: paths or names of models, Stylizers, or what is called as one. The first one starts.
+    source: a webcam's number, the path or URL of a video, the path of a picture, or a function that opens a source
+        (media/sources.py).
+    controls: what the keys turn, at the start. size: (width, height) to ask of a camera, or to fit a clip into.
+    mirror: left and right swapped. display: in a window; without, a still is shown once.
     record: a video file to write, .mp4, .mov or .mkv. loop: a clip starts again at its end.
+    deinterlace: make whole frames of a clip's interlaced ones.
     snapshots: the folder for pictures and recordings made by key.
     Raises AllaprimaError when the source, a model or the screen isn't there, or a file can't be written.
     """
     if not styles:
         raise AllaprimaError("No style was given: name at least one model.")
-    styles = Styles(styles, provider, threads)
-    styles.get(0)
-    recorder = Recorder(record) if record else None
+    recorder = Recorder(record, [source] if isinstance(source, str | Path) else []) if record else None
     window, camera = None, None
     try:
+        styles = Styles(styles, provider, threads)
+        styles.get(0)
         window = Window() if display else None
-        open_source = opener(source, size, loop)
+        open_source = opener(source, size, loop, display, deinterlace)
         camera = first_opening(open_source, source)
-        live = Live(styles, open_source, camera, window, recorder, strength, mirror, frames, Path(snapshots))
-        what = f"camera {source}" if str(source).isdecimal() else "source" if callable(source) else source
-        console.print(
-            f"Live from {what}, style {styles.names[0]}; "
-            + ("press h in the window for the keys, q to quit." if window else "Ctrl-C ends it.")
-            + (f" Recording to {record}." if record else ""),
-            highlight=False,
-            soft_wrap=True,
-            markup=False,
-        )
+        live = Live(styles, open_source, camera, window, recorder, controls, mirror, frames, Path(snapshots), listener)
+        how = "press h in the window for the keys, q to quit." if window else "Ctrl-C ends it."
+        recording = f" Recording to {record}." if record else ""
+        about = f"Live from {source_name(source)}, style {styles.names[0]}; {how}{recording}"
+        listener(Started(TASK, frames, "frames", about))
         live.run()
     finally:
         if window:
             window.close()
         if recorder and camera is None:
-            recorder.finish()
+            recorder.close()
 
 
 class Live:
     """The three stages: `_capture` and `_paint` in threads, `run` where it is called, which windows insist on."""
 
-    def __init__(self, styles, open_source, camera, window, recorder, strength, mirror, limit, folder):
+    def __init__(
+        self, styles, open_source, camera, window, recorder, controls, mirror, limit, folder, listener: Listener
+    ):
         self.styles, self.window, self.recorder, self.limit, self.folder = styles, window, recorder, limit, folder
-        self.open_source, self.camera, self.mirror = open_source, camera, mirror
+        self.open_source, self.camera, self.mirror, self.listener = open_source, camera, mirror, listener
         # What the keys set and the stages read
-        self.strength, self.style, self.beside, self.help = strength, 0, False, False
+        self.controls, self.style, self.beside, self.help = controls, 0, False, False
         self.lost = ""  # why no frames come, while none do
         self.must_record = recorder is not None
         self.taken, self.painted = Mailbox(), Mailbox()
@@ -142,7 +143,7 @@ class Live:
         if self._errors:
             raise self._errors[0]
         seconds = time.perf_counter() - began
-        console.print(f"{self.shown} frames in {seconds:.1f} s, {self.shown / seconds:.1f} frames/s.", highlight=False)
+        self.listener(Advanced(TASK, self.shown, self.shown, f"{self.shown / seconds:.1f} frames/s"))
 
     def _guarded(self, stage, out):
         try:
@@ -161,7 +162,9 @@ class Live:
                 try:
                     camera = camera or self.open_source()
                     rgb = camera.read()
-                except (SourceLost, AllaprimaError) as lost:  # the latter from a stream that can't be opened again
+                except SourceLost as lost:
+                    if not self.lost:
+                        self.listener(Warned(f"{lost} Waiting for it to come back."))
                     self.lost = f"{lost} Waiting for it to come back."
                     if camera:
                         camera.close()
@@ -180,7 +183,7 @@ class Live:
 
     def _paint(self):
         while (shot := self.taken.get()) is not None:
-            self.painted.put(replace(shot, painted=self._stylizer()(shot.photo, strength=self.strength)))
+            self.painted.put(replace(shot, painted=self._stylizer()(shot.photo, self.controls)))
 
     def _stylizer(self):
         """The style that is chosen now; where its model can't be opened, the one that was in use."""
@@ -203,7 +206,7 @@ class Live:
     # The third stage
 
     def _display(self):
-        shot, reported = None, time.perf_counter()
+        shot = None
         while self.limit is None or self.shown < self.limit:
             new = self.painted.get(timeout=0.01 if self.window else 0.2)
             if new is None:
@@ -211,18 +214,15 @@ class Live:
             fresh = new is not Mailbox.EMPTY
             shot = new if fresh else shot
             if fresh and self.recorder:
-                self.recorder.add(shot)
+                self.recorder.take(shot)
             if self.window and self._draw(shot, fresh) == "q":
                 return
-            now = time.perf_counter()
             if fresh:
                 self.shown += 1
-                self.meter.add(now, shot.taken)
+                self.meter.add(time.perf_counter(), shot.taken)
+                self.listener(Advanced(TASK, self.shown, note=str(self.meter)))
             if self.recorder and self.recorder.failed:
                 self._stop_recording()
-            if not self.window and now - reported > _REPORT:
-                reported = now
-                console.print(self.lost or str(self.meter), highlight=False, soft_wrap=True)
 
     _drawn = 0.0
 
@@ -231,24 +231,23 @@ class Live:
         now = time.perf_counter()
         if fresh or now - self._drawn > 0.1:
             self._drawn = now
-            self.window.show(self._picture(shot))
+            self.window.take(self._overlaid(shot))
         key = self.window.key()
         if key:
             self.press(key, shot)
         return key
 
-    def _picture(self, shot):
-        """The picture with what is written on it, uint8 BGR."""
+    def _overlaid(self, shot):
+        """The shot as the window shows it, with what is written on it."""
         if shot is None:
-            bgr = np.zeros((480, 640, 3), np.uint8)
+            rgb = np.zeros((480, 640, 3), np.uint8)
         else:
-            sides = [shot.photo, shot.painted] if self.beside else [shot.painted]
-            bgr = cv2.cvtColor(np.hstack(sides), cv2.COLOR_RGB2BGR)
-        line = f"{self.styles.names[self.style]}  {self.strength:.0%}  {self.meter}"
+            rgb = np.hstack([shot.photo, shot.painted]) if self.beside else shot.painted.copy()
+        line = f"{self.styles.names[self.style]}  {self.controls.strength:.0%}  {self.meter}"
         top = [line] + (HELP if self.help else [])
         bottom = [text for text in (self._notice(), self.lost) if text]
-        write_on(bgr, top, bottom, recording=self.recorder is not None)
-        return bgr
+        write_on(rgb, top, bottom, recording=self.recorder is not None)
+        return Shot(rgb, time.perf_counter(), rgb)
 
     # What the keys do
 
@@ -260,7 +259,8 @@ class Live:
             self.style = int(key) - 1
         elif key in "+=]-_[":
             step = 0.1 if key in "+=]" else -0.1
-            self.strength = min(1.0, max(0.0, round(self.strength + step, 2)))
+            strength = min(1.0, max(0.0, round(self.controls.strength + step, 2)))
+            self.controls = replace(self.controls, strength=strength)
         elif key == "o":
             self.beside = not self.beside
         elif key in "h?":
@@ -283,8 +283,8 @@ class Live:
     def _snapshot(self, shot):
         path = self._file(".png")
         try:
-            write_atomically(path, cv2.imencode(".png", cv2.cvtColor(shot.painted, cv2.COLOR_RGB2BGR))[1].tobytes())
-            self.say(f"Saved {path}")
+            write_rgb(path, shot.painted)
+            self._wrote(path)
         except AllaprimaError as error:
             self.say(str(error), 6)
 
@@ -303,15 +303,16 @@ class Live:
             return
         must, self.must_record = self.must_record, False
         try:
-            recorder.finish()
+            recorder.close()
         except AllaprimaError as error:
             if must:
                 raise
             self.say(str(error), 6)
             return
         if recorder.frames:
-            lost = f" ({recorder.dropped} left out)" if recorder.dropped else ""
-            console.print(
-                f"Recorded {recorder.frames} frames{lost} in {recorder.path}.", highlight=False, soft_wrap=True
-            )
-            self.say(f"Saved {recorder.path}")
+            lost = f", {recorder.dropped} left out" if recorder.dropped else ""
+            self._wrote(recorder.path, f"{recorder.frames} frames{lost}")
+
+    def _wrote(self, path, about=""):
+        self.listener(Wrote(path, about))
+        self.say(f"Saved {path}")

@@ -44,25 +44,25 @@ class Meter:
         return f"{self.rate:.1f} frames/s  {self.delay * 1000:.0f} ms"
 
 
-def write_on(bgr, top, bottom, recording):
+def write_on(rgb, top, bottom, recording):
     """Write lines at the top left and the bottom left of a picture, in place; a red dot while it is recorded.
 
     Each line lies on a darkened strip, to be read on any picture; a tab leads to the second column.
     """
-    scale = max(0.45, bgr.shape[0] / 800)
+    scale = max(0.45, rgb.shape[0] / 800)
     step = round(32 * scale)
 
     def line(text, y):
         columns = [(x * 2 * step + step // 2, part) for x, part in enumerate(text.split("\t"))]
         (width, _), _ = cv2.getTextSize(columns[-1][1], cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
-        strip = bgr[max(0, y - step * 3 // 4) : y + step // 4, : columns[-1][0] + width + step // 2]
+        strip = rgb[max(0, y - step * 3 // 4) : y + step // 4, : columns[-1][0] + width + step // 2]
         np.multiply(strip, 0.4, out=strip, casting="unsafe")
         for x, part in columns:
-            cv2.putText(bgr, part, (x, y), cv2.FONT_HERSHEY_SIMPLEX, scale, (255, 255, 255), 1, cv2.LINE_AA)
+            cv2.putText(rgb, part, (x, y), cv2.FONT_HERSHEY_SIMPLEX, scale, (255, 255, 255), 1, cv2.LINE_AA)
 
     for row, text in enumerate(top):
         line(text, step * (row + 1))
     for row, text in enumerate(reversed(bottom)):
-        line(text, bgr.shape[0] - step // 2 - step * row)
+        line(text, rgb.shape[0] - step // 2 - step * row)
     if recording:
-        cv2.circle(bgr, (bgr.shape[1] - step, step), step // 3, (0, 0, 255), -1, cv2.LINE_AA)
+        cv2.circle(rgb, (rgb.shape[1] - step, step), step // 3, (255, 0, 0), -1, cv2.LINE_AA)

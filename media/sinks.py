@@ -1,4 +1,7 @@
-"""Where live pictures go: a window, a file."""
+"""Where live pictures go: a window, a file.
+
+A sink has `take(shot)`, which shows or keeps what is painted, and `close()`.
+"""
 
 import os
 import queue
@@ -8,6 +11,7 @@ import threading
 from fractions import Fraction
 
 import cv2
+from av.error import FFmpegError
 
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.files import atomic
@@ -18,18 +22,19 @@ class Recorder:
     """A video file of what is shown, at the times at which it was captured; whole or not at all.
 
     It encodes in a thread of its own. Where that can't keep up, frames are left out (counted in `dropped`).
+    inputs: paths that are read, and so may not be the file.
     """
 
     _TIME_BASE = Fraction(1, 90000)
 
-    def __init__(self, path):
-        self.path = check_video_output(path)
+    def __init__(self, path, inputs=()):
+        self.path = check_video_output(path, inputs)
         self.frames = self.dropped = 0
         self._waiting, self._error = queue.Queue(8), None
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
 
-    def add(self, shot):
+    def take(self, shot):
         try:
             self._waiting.put_nowait(shot)
         except queue.Full:
@@ -39,8 +44,8 @@ class Recorder:
     def failed(self) -> bool:
         return self._error is not None
 
-    def finish(self):
-        """Close the file. Raises AllaprimaError when it could not be written, a full disk say."""
+    def close(self):
+        """Finish the file. Raises AllaprimaError when it could not be written, a full disk say."""
         while self._thread.is_alive():
             try:
                 self._waiting.put(None, timeout=0.1)
@@ -57,6 +62,8 @@ class Recorder:
             if first is not None:
                 with atomic(self.path) as part:
                     self._write(part, first)
+        except FFmpegError as error:
+            self._error = AllaprimaError(f"FFmpeg can't write {self.path}: {error.strerror}.")
         except BaseException as error:
             self._error = error
 
@@ -86,7 +93,8 @@ class Window:
         _check_display()
         self._title, self._size = title, None
 
-    def show(self, bgr):
+    def take(self, shot):
+        bgr = cv2.cvtColor(shot.painted, cv2.COLOR_RGB2BGR)
         size = bgr.shape[1::-1]
         if self._size is None:
             try:

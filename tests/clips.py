@@ -23,21 +23,34 @@ def panned(count, width, height, photo=0):
         yield canvas[top : top + height, left : left + width]
 
 
-def write_clip(path, frames, rate=25, times=None, time_base=None, sound=(), first=0.0, index_in_front=False, **options):
+def write_clip(
+    path,
+    frames,
+    rate=25,
+    times=None,
+    time_base=None,
+    sound=(),
+    first=0.0,
+    index_in_front=False,
+    codec="libx264",
+    aspect=None,
+    **options,
+):
     """Encode frames to `path`.
 
     times: the start of each frame in units of time_base, for a variable frame rate. sound: one (codec, rate, layout)
     per stream, each a tone as long as the pictures. first: seconds at which everything starts. index_in_front:
-    of an MP4, which can then be played though its end is cut off. options: x264's.
+    of an MP4, which can then be played though its end is cut off. aspect: of the pixels. options: the codec's.
     """
     frames = [np.ascontiguousarray(frame) for frame in frames]
     time_base = time_base or 1 / Fraction(rate)
     times = list(times or range(len(frames)))
     with av.open(str(path), "w", container_options={"movflags": "+faststart"} if index_in_front else {}) as out:
-        video = out.add_stream("libx264", rate=rate, options={"g": "10", **options})
+        video = out.add_stream(codec, rate=rate, options={"g": "10", **options})
         video.height, video.width = frames[0].shape[:2]
         video.pix_fmt = "yuv444p" if video.height % 2 or video.width % 2 else "yuv420p"
         video.codec_context.time_base = time_base
+        video.codec_context.sample_aspect_ratio = aspect or Fraction(1)
         voices = [
             (out.add_stream(name, rate=hertz, layout=layout), 220 * (k + 1))
             for k, (name, hertz, layout) in enumerate(sound)
@@ -51,6 +64,20 @@ def write_clip(path, frames, rate=25, times=None, time_base=None, sound=(), firs
             for frame in _tone(stream.codec_context, pitch, float((times[-1] + 1) * time_base), first):
                 out.mux(stream.encode(frame))
             out.mux(stream.encode())
+    return Path(path)
+
+
+def write_streamed(path, frames):
+    """A WebM as a browser's MediaRecorder leaves it: streamed out, without a length and an index."""
+    with open(path, "wb") as file:
+        pipe = type("Pipe", (), {"write": file.write})()  # nothing to seek in
+        with av.open(pipe, "w", format="webm") as out:
+            video = out.add_stream("libvpx", rate=25, options={"deadline": "realtime"})
+            frames = [np.ascontiguousarray(frame) for frame in frames]
+            video.height, video.width = frames[0].shape[:2]
+            for rgb in frames:
+                out.mux(video.encode(av.VideoFrame.from_ndarray(rgb).reformat(format="yuv420p")))
+            out.mux(video.encode())
     return Path(path)
 
 

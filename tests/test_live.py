@@ -7,25 +7,32 @@ import subprocess
 import sys
 import threading
 import time
+from fractions import Fraction
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 import clips
-from allaprima.core.contract import parse_size
+from allaprima.commands.terminal import Terminal
+from allaprima.core.contract import Controls, parse_size
 from allaprima.core.errors import AllaprimaError
+from allaprima.core.events import Started, Warned, Wrote
 from allaprima.infer import live
 from allaprima.infer.live import run_live
+from allaprima.media import sources
+from allaprima.media.clips import Clip
 from allaprima.media.mailbox import Mailbox
 from allaprima.media.sources import Player, SourceLost
 
 
-def same(rgb, strength=1.0):
+def same(rgb, controls=None):
     return rgb
 
 
-def negative(rgb, strength=1.0):
+def negative(rgb, controls=None):
     return 255 - rgb
 
 
@@ -60,8 +67,8 @@ class FakeWindow:
     def __init__(self, script):
         self.script, self.pictures, self.waiting = script, [], []
 
-    def show(self, bgr):
-        self.pictures.append(bgr)
+    def take(self, shot):
+        self.pictures.append(shot.painted)
         self.waiting += self.script.get(len(self.pictures), "")
 
     def key(self):
@@ -91,7 +98,7 @@ def written(monkeypatch):
     monkeypatch.setattr(
         live,
         "write_on",
-        lambda bgr, top, bottom, recording: (lines.extend(top + bottom), write(bgr, top, bottom, recording)),
+        lambda rgb, top, bottom, recording: (lines.extend(top + bottom), write(rgb, top, bottom, recording)),
     )
     return lines
 
@@ -105,12 +112,15 @@ def test_a_mailbox_holds_the_newest_letter():
     assert box.get() == "last" and box.get() is None and box.get() is None
 
 
-def test_a_clip_plays_at_its_own_pace_to_its_end(tmp_path, capsys):
+def test_a_clip_plays_at_its_own_pace_to_its_end(tmp_path, capfd):
     source = clips.write_clip(tmp_path / "in.mp4", clips.panned(25, 64, 48))
     began = time.perf_counter()
-    run_live([same], source, display=False)
+    events = []
+    run_live([same], source, display=False, listener=events.append)
     assert time.perf_counter() - began >= 24 / 25
-    assert "frames/s" in capsys.readouterr().err
+    assert capfd.readouterr() == ("", "")
+    assert isinstance(events[0], Started) and str(source) in events[0].about
+    assert events[-1].done == events[-1].total >= 5 and "frames/s" in events[-1].note
 
 
 def test_a_recording_has_the_painted_frames_at_their_times(tmp_path, tiny_model):
@@ -139,7 +149,7 @@ def test_frames_is_the_number_of_frames(tmp_path):
 def test_the_delay_does_not_grow_when_the_network_is_slow():
     camera, seen = Camera(rate=200), []
 
-    def slow(rgb, strength):
+    def slow(rgb, controls):
         seen.append((int(rgb[0, 0, 0]), camera.count % 256))
         time.sleep(0.04)
         return rgb
@@ -153,7 +163,7 @@ def test_the_delay_does_not_grow_when_the_network_is_slow():
 def test_mirror_and_size(tmp_path):
     frames = list(clips.panned(3, 96, 64))
     source, seen = clips.write_clip(tmp_path / "in.mp4", frames, crf="1"), []
-    run_live([lambda rgb, strength: seen.append(rgb) or rgb], source, display=False, mirror=True)
+    run_live([lambda rgb, controls: seen.append(rgb) or rgb], source, display=False, mirror=True)
     assert np.abs(seen[0][:, ::-1].astype(int) - clips.decoded(source)[0][0]).mean() < 3
     player = Player(source, size=(48, 48))
     assert player.read().shape == (32, 48, 3)
@@ -177,12 +187,13 @@ def test_a_camera_that_was_unplugged_is_taken_up_again(typing, written, monkeypa
     monkeypatch.setattr(live, "_RETRY", 0.1)
     camera = Camera(gone=lambda k: 20 < k < 26, last=60)
     window = typing({})
-    seen = []
-    run_live([lambda rgb, strength: seen.append(int(rgb[0, 0, 0])) or rgb], camera.open)
+    seen, events = [], []
+    run_live([lambda rgb, controls: seen.append(int(rgb[0, 0, 0])) or rgb], camera.open, listener=events.append)
     assert camera.opened >= 5 and window.closed
     assert min(seen) < 20 and max(seen) > 50  # it went on afterwards
     told = [n for n, line in enumerate(written) if line.endswith("Waiting for it to come back.")]
     assert told and "Waiting" not in written[-1]
+    assert sum(isinstance(event, Warned) for event in events) == 1
 
 
 def test_an_unplugged_camera_can_be_quit(typing, monkeypatch):
@@ -196,15 +207,15 @@ def test_keys_change_style_strength_and_view(typing, written):
     used = []
 
     def style(name):
-        def paint(rgb, strength):
-            used.append((name, strength))
+        def paint(rgb, controls):
+            used.append((name, controls.strength))
             return rgb
 
         paint.name = name
         return paint
 
     window = typing({10: "n", 20: "n", 30: "p", 40: "1", 50: "3--", 60: "[+", 70: "o", 80: "h", 90: "x9", 100: "q"})
-    run_live([style("red"), style("green"), style("blue")], Camera(rate=200).open, strength=0.5)
+    run_live([style("red"), style("green"), style("blue")], Camera(rate=200).open, controls=Controls(0.5))
     order = [pair for k, pair in enumerate(used) if k == 0 or used[k - 1] != pair]
     assert [name for name, _ in order] == ["red", "green", "blue", "green", "red", *["blue"] * (len(order) - 5)]
     assert order[0] == ("red", 0.5) and order[-1] == ("blue", 0.3)
@@ -215,13 +226,16 @@ def test_keys_change_style_strength_and_view(typing, written):
 def test_strength_stays_between_photo_and_style(typing):
     used = []
     typing({5: "+++", 15: "-" * 14, 60: "q"})
-    run_live([lambda rgb, strength: used.append(strength) or rgb], Camera(rate=200).open, strength=0.9)
+    run_live(
+        [lambda rgb, controls: used.append(controls.strength) or rgb], Camera(rate=200).open, controls=Controls(0.9)
+    )
     assert max(used) == 1.0 and min(used) == 0.0
 
 
 def test_snapshot_and_recording_by_key(tmp_path, typing, written):
     typing({10: "s", 20: "r", 50: "r", 60: "q"})
-    run_live([negative], Camera(rate=200, size=(320, 240)).open, snapshots=tmp_path)
+    events = []
+    run_live([negative], Camera(rate=200, size=(320, 240)).open, snapshots=tmp_path, listener=events.append)
     (picture,) = tmp_path.glob("allaprima-*.png")
     (recording,) = tmp_path.glob("allaprima-*.mp4")
     assert cv2.imread(str(picture)).shape == (240, 320, 3)
@@ -229,6 +243,7 @@ def test_snapshot_and_recording_by_key(tmp_path, typing, written):
     assert 5 <= len(clips.decoded(recording)[0]) <= 31
     assert len(list(tmp_path.iterdir())) == 2
     assert any(str(picture) in line for line in written) and any(str(recording) in line for line in written)
+    assert {event.path for event in events if isinstance(event, Wrote)} == {picture, recording}
 
 
 def test_a_folder_that_takes_no_snapshots_is_said_in_the_window(tmp_path, typing, written):
@@ -247,7 +262,7 @@ def test_a_style_that_can_not_be_opened_leaves_the_old_one_on(typing, written, t
 
 
 def test_an_error_in_the_network_ends_the_run_and_comes_out():
-    def breaks(rgb, strength):
+    def breaks(rgb, controls):
         raise AllaprimaError("The paint is dry.")
 
     with pytest.raises(AllaprimaError, match="The paint is dry."):
@@ -280,6 +295,89 @@ def test_bad_sources_and_outputs(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_raw_stream_without_times_and_length_is_paced_by_its_rate_and_ends(tmp_path):
+    source = clips.write_clip(tmp_path / "in.h264", clips.panned(25, 64, 48))
+    began = time.perf_counter()
+    run_live([same], source, display=False)
+    assert 0.9 <= time.perf_counter() - began < 5
+
+
+def test_a_browsers_recording_without_length_ends(tmp_path):
+    clips.write_streamed(tmp_path / "in.webm", clips.panned(25, 64, 48))
+    with Clip(tmp_path / "in.webm") as clip:
+        assert not clip.duration
+    began = time.perf_counter()
+    run_live([same], tmp_path / "in.webm", display=False)
+    assert 0.9 <= time.perf_counter() - began < 5
+
+
+def test_a_photo_stays_in_the_window_and_comes_once_without_one(tmp_path, typing):
+    photo = tmp_path / "photo.png"
+    Image.fromarray(next(clips.panned(1, 64, 48))).save(photo)
+    seen, window = [], typing({25: "q"})
+    run_live([lambda rgb, controls: seen.append(rgb) or rgb], photo)
+    assert len(window.pictures) == 25 and seen[0].shape == (48, 64, 3)
+    run_live([same], photo, display=False, record=tmp_path / "out.mp4")
+    assert len(clips.decoded(tmp_path / "out.mp4")[0]) == 1
+
+
+def test_an_animation_plays_at_its_pace(tmp_path):
+    pictures = [Image.new("RGB", (32, 32), (level, 0, 0)) for level in (10, 120, 240)]
+    pictures[0].save(tmp_path / "in.gif", save_all=True, append_images=pictures[1:], duration=200)
+    seen, began = [], time.perf_counter()
+    run_live([lambda rgb, controls: seen.append(int(rgb[0, 0, 0])) or rgb], tmp_path / "in.gif", display=False)
+    assert seen == [10, 120, 240] and time.perf_counter() - began >= 0.4
+
+
+def test_a_loop_over_a_file_that_goes_away_ends_in_a_sentence(tmp_path):
+    source = clips.write_clip(tmp_path / "in.mp4", clips.panned(10, 64, 48))
+    threading.Timer(0.2, source.unlink).start()
+    with pytest.raises(AllaprimaError, match="does not exist") as caught:
+        run_live([same], source, display=False, loop=True, record=tmp_path / "out.mp4")
+    one_sentence(caught)
+    assert clips.decoded(tmp_path / "out.mp4")[0]  # what was recorded is kept
+
+
+def test_a_camera_in_other_hands_and_one_without_permission_have_their_sentences(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "_DEVICE", str(tmp_path / "video{}"))
+    (tmp_path / "video97").touch()
+    with pytest.raises(AllaprimaError, match="another program") as caught:
+        run_live([same], "97", display=False)
+    one_sentence(caught)
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may open everything
+    with pytest.raises(AllaprimaError, match="No permission"):
+        run_live([same], "/dev/video97", display=False)
+
+
+def test_a_recording_over_its_source_is_refused_before_any_work(tmp_path):
+    source = clips.write_clip(tmp_path / "a.mp4", clips.panned(5, 64, 48))
+    before = source.read_bytes()
+    for other in (source, tmp_path / "link.mp4"):
+        if other != source:
+            other.symlink_to(source)
+        with pytest.raises(AllaprimaError, match="is an input"):
+            run_live([tmp_path / "no.onnx"], source, display=False, record=other)
+    assert source.read_bytes() == before
+
+
+def test_pixels_that_are_not_square_are_squared(tmp_path):
+    source = clips.write_clip(tmp_path / "in.mkv", clips.panned(3, 96, 64), aspect=Fraction(4, 3))
+    run_live([same], source, display=False, record=tmp_path / "out.mp4")
+    assert clips.decoded(tmp_path / "out.mp4")[0][0].shape == (64, 128, 3)
+
+
+@pytest.mark.parametrize("name", [b"12:30:05.mp4", b"caf\xe9.mp4", b"[bold]x[/x].mp4", b"http:a.mp4", b"-.mp4"])
+def test_a_file_may_have_any_name(tmp_path, name):
+    source = Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), name)))
+    try:
+        clips.write_clip(tmp_path / "in.mp4", clips.panned(2, 64, 48)).rename(source)
+    except OSError:
+        pytest.skip("not a name on this file system")
+    with Terminal() as listener:
+        run_live([same], source, display=False, record=tmp_path / "out.mp4", listener=listener)
+    assert clips.decoded(tmp_path / "out.mp4")[0]
+
+
 @pytest.mark.parametrize("text", ["640", "640x", "x480", "axb", "0x0", "640x8", "-640x480", "640x480x3", ""])
 def test_sizes(text):
     assert parse_size("640x480") == (640, 480) and parse_size("1280X720") == (1280, 720)
@@ -306,7 +404,7 @@ if len(sys.argv) > 3:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), resource.RLIM_INFINITY))
 try:
-    run_live([lambda rgb, strength: rgb], sys.argv[1], display=False, record=sys.argv[2], loop=True)
+    run_live([lambda rgb, controls: rgb], sys.argv[1], display=False, record=sys.argv[2], loop=True)
 except AllaprimaError as error:
     print(error)
     sys.exit(2)
