@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TypeGuard, cast
 
 from allaprima.core.errors import AllaprimaError
-from allaprima.core.files import StrPath
+
+StrPath = str | os.PathLike[str]
 
 
 def check_whole(least: int, **values: object) -> None:
@@ -36,6 +37,8 @@ def check_path(name: str, value: object) -> Path:
     """The value as a path; AllaprimaError when it can't be one."""
     if not _is_path(value):
         raise AllaprimaError(f"{name} must be a path, not {type(value).__name__}.")
+    if "\0" in os.fspath(value):
+        raise AllaprimaError(f"{name} must be a path, and a null character can't be in one.")
     return Path(value)
 
 
@@ -48,9 +51,9 @@ def check_paths(name: str, values: object) -> list[Path]:
     for value in several:
         if not _is_path(value):
             raise AllaprimaError(f"{name} must be paths, not {type(value).__name__}.")
-        paths.append(Path(value))
+        paths.append(check_path(name, value))
     return paths
 
 
 def _is_path(value: object) -> TypeGuard[StrPath]:
-    return isinstance(value, str | os.PathLike)
+    return isinstance(value, str | os.PathLike) and isinstance(os.fspath(value), str)

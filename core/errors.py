@@ -22,6 +22,7 @@ def explain_os_error(error: OSError, path: object) -> AllaprimaError:
         errno.ENOENT: f"{path} does not exist. Check the spelling of the path.",
         errno.ENOTDIR: f"A part of {path} is a file and not a folder. Choose another path.",
         errno.EEXIST: f"A part of {path} is a file and not a folder. Choose another path.",
+        errno.ENAMETOOLONG: f"The name of {path} is longer than its disk allows. Give a shorter one.",
         errno.EISDIR: f"{path} is a folder. Give a file name inside it.",
     }
     return AllaprimaError(reasons.get(error.errno or 0, f"{path} can't be used: {error.strerror or error}."))
@@ -41,4 +42,4 @@ def import_with_extra(module: str):
             "onnx",
         ):
             raise
-        raise AllaprimaError("This needs the training extra: pip install 'allaprima[train]'.") from error
+        raise AllaprimaError("This needs the training extra. In the checkout: pip install '.[train]'.") from error

@@ -10,7 +10,7 @@ from rich.markup import escape
 from allaprima.core.contract import Controls
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Started, Warned
-from allaprima.core.files import check_output
+from allaprima.core.files import check_outputs
 from allaprima.core.progress import console, progress_bar
 from allaprima.infer.library import DEFAULT_STYLE
 from allaprima.infer.stylizer import Stylizer
@@ -40,8 +40,7 @@ def stylize(source, output=None, model=DEFAULT_STYLE, strength=1.0, provider=Non
         stylizer.path.stem,
         into_folder=output is not None and str(output).endswith(("/", os.sep)),
     )
-    for path in {target.parent: target for target in jobs.values()}.values():
-        check_output(path)
+    check_outputs(jobs.values(), jobs)
     if len(jobs) > 1:  # a single file is announced once it has proved readable
         skipped = f", leaving out {others} other files" if others else ""
         folder = os.path.commonpath([target.parent for target in jobs.values()])
@@ -85,9 +84,6 @@ def _plan(sources, output, style, into_folder):
         else:
             _check_suffix(source, output)
             _add(jobs, source, output)
-    for source, target in jobs.items():
-        if target.exists() and target.samefile(source):
-            raise AllaprimaError(f"{target} would be written over its own source: give another output.")
     return jobs, others
 
 
@@ -195,10 +191,10 @@ def _stylize_picture(source, target, stylizer, strength, bar, announce):
 
 
 def _stylize_video(source, target, stylizer, strength):
-    from allaprima.infer.video import stylize_video
+    from allaprima.infer.video import paint_video
 
     def tell(event):
         if isinstance(event, Warned | Started):
             say(event.text if isinstance(event, Warned) else event.about)
 
-    stylize_video(source, target, stylizer, Controls(strength), listener=tell)
+    paint_video(source, target, stylizer, Controls(strength), listener=tell)

@@ -76,17 +76,23 @@ def background(items, ahead=_AHEAD):
 
 
 def stylize_video(
-    source, output, stylizer, controls=Controls(), *, deinterlace=True, listener: Listener = ignore
+    source, output, stylizer, controls=Controls(), *, deinterlace=True, overwrite=False, listener: Listener = ignore
 ) -> Path:
     """Write `source` as `stylizer` paints it to `output`, which appears whole or not at all.
 
     source: a path or URL of anything that FFmpeg reads. output: a path ending in .mp4, .m4v, .mov or .mkv.
     stylizer: a Stylizer, or anything called as stylizer(rgb uint8 [H, W, 3], controls) that returns the same
     shape. deinterlace: make whole frames of interlaced ones.
+    overwrite: replace a file that allaprima did not make.
     Memory stays the same however long the clip is. What is damaged in the source is left out, with a warning.
     Raises AllaprimaError when the source can't be read or has no pictures, and when the output can't be written.
     """
-    output = check_video_output(output, [source])
+    output = check_video_output(output, [source], overwrite=overwrite, listener=listener)
+    return paint_video(source, output, stylizer, controls, deinterlace=deinterlace, listener=listener)
+
+
+def paint_video(source, output, stylizer, controls, *, deinterlace=True, listener: Listener = ignore) -> Path:
+    """`stylize_video` to an output that is checked already."""
     with Clip(source, tracks=True, deinterlace=deinterlace) as clip, atomic(output) as part:
         frames = _convert(clip, part, output, stylizer, controls, listener)
     _warn_of_damage(clip, frames, listener)

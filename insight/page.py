@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from allaprima.core import __version__
+from allaprima.core.files import MARK
 
 WIDE = 760  # px: a picture from this width on scrolls inside its own box on a phone, where others are scaled down
 
@@ -75,7 +76,7 @@ def page(title: str, parts: list[Part]) -> str:
         undefined=StrictUndefined,
     )
     environment.filters["number"] = lambda value: f"{value:.4g}"
-    return environment.get_template("page.html").render(title=title, parts=parts, version=__version__)
+    return environment.get_template("page.html").render(title=title, parts=parts, version=__version__, mark=MARK)
 
 
 def _data_url(picture):

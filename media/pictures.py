@@ -13,6 +13,7 @@ from PIL.ExifTags import Base
 
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.files import check_output, write_atomically
+from allaprima.media.mark import with_mark
 from allaprima.media.picture_formats import HOLDS, LONGEST_SIDE, metadata_settings, picture_format, time_settings
 from allaprima.media.picture_kinds import (
     ANIMATIONS,
@@ -83,10 +84,10 @@ class Picture:
         return f"{self.path} has {self.first_of} {what}: only the first is used. Write a {keeps} to keep them all."
 
 
-def check_picture_output(path) -> Path:
+def check_picture_output(path, inputs=(), **how) -> Path:
     """`files.check_output`, and the ending must be that of a picture format which can be written."""
     picture_format(path)
-    return check_output(path)
+    return check_output(path, inputs, **how)
 
 
 def read_picture(path, into=None, short_side=None) -> Picture:
@@ -177,7 +178,7 @@ def write_picture(path, picture: Picture) -> None:
                 del settings["icc_profile"]
         if len(images) > 1:
             settings |= {"save_all": True, "append_images": images[1:]} | time_settings(format, about, frames)
-        images[0].save(encoded, format, **settings)
+        images[0].save(encoded, format, **with_mark(format, settings))
     except MemoryError as error:
         raise _too_large(path, (width, height)) from error
     except Exception as error:  # each of them has its own

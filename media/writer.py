@@ -7,8 +7,9 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
+from allaprima.core.checks import check_path
 from allaprima.core.errors import AllaprimaError
-from allaprima.core.files import check_output
+from allaprima.core.files import MARK, check_output
 from allaprima.media.colour import FULL, SWSCALE_MATRIX, Colour
 from allaprima.media.tracks import add_tracks, shifted
 
@@ -34,6 +35,7 @@ class VideoWriter:
         self._container = av.open(f"file:{path}", "w", format=name, container_options=options)
         self._stream = stream = self._container.add_stream("libx264", rate=rate, options=dict(_ENCODER))
         self._padding = ((0, height % 2), (0, width % 2), (0, 0))
+        stream.metadata["handler_name"] = MARK  # the one place near the beginning of an MP4, a MOV and an MKV
         stream.width, stream.height, stream.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
         context = stream.codec_context
         context.time_base = time_base
@@ -105,14 +107,9 @@ class VideoWriter:
             self.left_out.append(f"{self._tracks.pop(index).name} in part ({getattr(error, 'strerror', error)})")
 
 
-def check_video_output(output, inputs=()) -> Path:
-    """The path, proved writable.
-
-    Raises AllaprimaError when it is not, when its ending names no container of ours, or when it is one of the inputs.
-    """
-    output = Path(output)
+def check_video_output(output, inputs=(), **how) -> Path:
+    """`files.check_output`, and the ending must be that of a container which can be written."""
+    output = check_path("output", output)
     if output.suffix.lower() not in OUTPUT_SUFFIXES:
         raise AllaprimaError(f"{output} can't be written as a video. Let its name end in .mp4, .mov or .mkv.")
-    if output.exists() and any(Path(str(path)).exists() and output.samefile(path) for path in inputs):
-        raise AllaprimaError(f"{output} is an input, and inputs are never written over. Give another output.")
-    return check_output(output)
+    return check_output(output, inputs, **how)

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from allaprima.commands import app as cli
+from allaprima.core.files import MARK
 from allaprima.infer import jobs
 from allaprima.media import pictures as images
 from allaprima.media.pictures import read_picture
@@ -20,9 +21,12 @@ CHELSEA = PHOTOS / "chelsea.jpg"
 
 @pytest.fixture
 def refused(capsys, monkeypatch, tmp_path):
-    """Run the command line in process: it must say one sentence with `says` in it, exit by 2, and write nothing."""
+    """Run the command line in process: it must end with one sentence with `says` in it, exit by 2, and write nothing.
 
-    def run(*arguments, says):
+    begun: it may say what it is about to write before.
+    """
+
+    def run(*arguments, says, begun=False):
         before = sorted(tmp_path.rglob("*"))
         monkeypatch.setattr(sys, "argv", ["allaprima", *map(str, arguments)])
         monkeypatch.setattr(cli.console, "_width", 10_000, raising=False)
@@ -31,10 +35,10 @@ def refused(capsys, monkeypatch, tmp_path):
         told = capsys.readouterr()
         assert stop.value.code == 2
         lines = [line for line in told.err.splitlines() if line.strip()]
-        assert len(lines) == 1 and lines[0].startswith("error: ") and told.out == "", told
-        assert says in lines[0]
+        assert lines[-1].startswith("error: ") and told.out == "" and (begun or len(lines) == 1), told
+        assert says in lines[-1]
         assert sorted(tmp_path.rglob("*")) == before
-        return lines[0]
+        return lines[-1]
 
     return run
 
@@ -136,8 +140,8 @@ def test_outputs_that_cannot_be_written(tmp_path, tiny_model, refused):
     (tmp_path / "in").mkdir()
     Image.new("RGB", (20, 20)).save(tmp_path / "in" / "a.png")
     refused("stylize", tmp_path / "in", "-m", tiny_model, "-o", tmp_path / "file", says="is a file")
-    refused("stylize", tmp_path / "in" / "a.png", "-m", tiny_model, "-o", tmp_path / "in" / "a.png", says="own source")
-    refused("stylize", tmp_path / "in", "-m", tiny_model, "-o", tmp_path / "in", says="own source")
+    refused("stylize", tmp_path / "in" / "a.png", "-m", tiny_model, "-o", tmp_path / "in" / "a.png", says="is an input")
+    refused("stylize", tmp_path / "in", "-m", tiny_model, "-o", tmp_path / "in", says="is an input")
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "jp2"])
@@ -150,11 +154,10 @@ def test_a_full_disk(tmp_path, tiny_model, refused, monkeypatch, suffix):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     target = tmp_path / f"out.{suffix}"
-    target.write_bytes(b"as it was")
+    target.write_bytes(MARK.encode())
     monkeypatch.setattr(type(target), "write_bytes", write_bytes)
-    monkeypatch.setattr("allaprima.infer.jobs.say", lambda sentence: None)  # what it is about to write
-    refused("stylize", CHELSEA, "-m", tiny_model, "-o", target, says="The disk is full")
-    assert target.read_bytes() == b"as it was"
+    refused("stylize", CHELSEA, "-m", tiny_model, "-o", target, says="The disk is full", begun=True)
+    assert target.read_bytes() == MARK.encode()
 
 
 def test_a_full_disk_stops_a_folder_at_once(tmp_path, tiny_model, monkeypatch):
@@ -174,8 +177,16 @@ def test_a_full_disk_stops_a_folder_at_once(tmp_path, tiny_model, monkeypatch):
 
 def test_what_a_format_cannot_hold(tmp_path, tiny_model, refused, monkeypatch):
     Image.new("RGB", (16500, 16)).save(tmp_path / "long.png")
-    monkeypatch.setattr("allaprima.infer.jobs.say", lambda sentence: None)
-    refused("stylize", tmp_path / "long.png", "-m", tiny_model, "-o", tmp_path / "out.webp", says="at most 16383")
+    refused(
+        "stylize",
+        tmp_path / "long.png",
+        "-m",
+        tiny_model,
+        "-o",
+        tmp_path / "out.webp",
+        says="at most 16383",
+        begun=True,
+    )
 
 
 def test_a_picture_larger_than_the_memory(tmp_path, tiny_model, refused, monkeypatch):

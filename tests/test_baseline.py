@@ -148,7 +148,9 @@ def test_without_torch_the_sentence_names_the_extra(files):
         "except Exception as error: print(type(error).__name__, error)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert done.stdout.strip() == "AllaprimaError This needs the training extra: pip install 'allaprima[train]'."
+    assert (
+        done.stdout.strip() == "AllaprimaError This needs the training extra. In the checkout: pip install '.[train]'."
+    )
 
 
 def test_sigint_leaves_the_best_picture_in_its_file(files, content, painting, network):

@@ -214,4 +214,4 @@ def test_without_the_extra(missing):
     for arguments, expected in (["--help"], 0), (["features", "--layer", "relu1_1"], 2):
         ran = subprocess.run([sys.executable, "-c", code, "inspect", *arguments], capture_output=True, text=True)
         assert ran.returncode == expected, ran.stderr
-    assert "pip install 'allaprima[train]'" in ran.stderr and "Traceback" not in ran.stderr
+    assert "pip install '.[train]'" in ran.stderr and "Traceback" not in ran.stderr

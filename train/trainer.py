@@ -291,7 +291,7 @@ def train_style(
     SIGINT or SIGTERM saves a checkpoint and raises KeyboardInterrupt. Raises AllaprimaError for bad input.
     """
     started = time.perf_counter()
-    output = check_output(output)
+    output = check_output(output, [style], overwrite=resume)
     if output.suffix.lower() != ".onnx":
         raise AllaprimaError(f"{output} does not end in .onnx: give the model file a name like {output.stem}.onnx.")
     checkpoint = checkpoint_of(output)

@@ -7,11 +7,16 @@
 The names below are the public API. They load on first use, so `import allaprima` is quick and never brings torch in.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from allaprima.core import __version__
 from allaprima.core.errors import AllaprimaError
+
+# ONNX Runtime looks once, when it is first imported: else it keeps an identifier and a store of events in the home folder,
+# and sends them. Every module of ours comes after this line. Who wants it sets the variable to 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from allaprima.baseline.compare import compare
