@@ -4,16 +4,20 @@ from PIL import Image
 from PIL.ExifTags import Base
 
 from allaprima.core.files import MARK
+from allaprima.media.picture_formats import JPEG_SEGMENT
 
 
 def with_mark(format: str, settings: dict) -> dict:
     """What `save` of Pillow is told, with the mark added. BMP, PPM and the like have no place for it."""
     if format in ("JPEG", "PNG", "WEBP", "TIFF", "AVIF"):
-        exif = Image.Exif()
-        if settings.get("exif"):
-            exif.load(settings["exif"])
+        exif = settings.get("exif")
+        if not isinstance(exif, Image.Exif):
+            given, exif = exif, Image.Exif()
+            exif.load(given or b"")
         exif[Base.ProcessingSoftware] = MARK
-        return settings | {"exif": exif.tobytes()}
+        if format == "JPEG" and len(exif.tobytes()) > JPEG_SEGMENT:
+            return settings  # what the photo said is worth more
+        return settings | {"exif": exif if format == "TIFF" else exif.tobytes()}
     if format in ("GIF", "JPEG2000"):
         said = settings.get("comment") or ""
         said = said.decode("latin-1") if isinstance(said, bytes) else said
