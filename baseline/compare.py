@@ -129,13 +129,23 @@ def _time(stylize, photo, runs=3):
 
 
 def compare(
-    model, photos, style=None, *, size=384, iterations=200, output=None, loss_weights=None, listener: Listener = ignore
+    model,
+    photos,
+    style=None,
+    *,
+    size=384,
+    iterations=200,
+    output=None,
+    loss_weights=None,
+    overwrite=False,
+    listener: Listener = ignore,
 ) -> list[Comparison]:
     """Compare a model file with the optimizer on each photo; write a picture of all to `output` if given.
 
     model: a model file or the name of a style. photos: paths; each is scaled down to a long side of `size` pixels.
     style: the painting; when None, that of the model file, or its Gram matrices there. The objective, the loss network (its
     weights from `loss_weights` if given) and the painting's size are those of the model's training, from its card.
+    overwrite: replace a file at `output` that allaprima did not make.
     Ctrl-C ends it with the photos that are done. Raises AllaprimaError for input that can't be used.
     """
     from allaprima.infer.stylizer import Stylizer
@@ -146,7 +156,8 @@ def compare(
     style = style and check_path("style", style)
     loss_weights = loss_weights and check_path("loss_weights", loss_weights)
     if output is not None:
-        output = check_picture_output(check_path("output", output))
+        inputs = [model, *photos, *([style] if style else [])]
+        output = check_picture_output(check_path("output", output), inputs, overwrite=overwrite, listener=listener)
     stylizer = Stylizer(model)
     images = [read_photo(photo, size) for photo in photos]
     loss, style_targets = training_loss(stylizer.card, style, loss_weights, listener)

@@ -10,29 +10,31 @@ from allaprima.baseline.optimizer import Descent, Result, Step, optimize, progre
 from allaprima.core.checks import check_path, check_paths, check_whole
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Listener, Started, Wrote, ignore
-from allaprima.core.files import check_output, write_atomically
-from allaprima.media.pictures import check_picture_output, read_photo, read_rgb, write_rgb
+from allaprima.core.files import check_outputs, write_atomically
+from allaprima.media.pictures import picture_format, read_photo, read_rgb, write_rgb
 from allaprima.models.tensors import to_image
 
 
 def optimize_files(
-    content, styles, output, *, size=512, trace=None, every=0, listener: Listener = ignore, **options
+    content, styles, output, *, size=512, trace=None, every=0, overwrite=False, listener: Listener = ignore, **options
 ) -> Result:
     """`optimize` for files: write the picture to `output`; the `trace` to a .csv or .json file if a path is given; and
     with `every` = k the picture of every k-th iteration into the folder `<output>_steps`.
 
     content: the photo's path. styles: a list of the paintings' paths. size: long side in pixels that the photo is
-    scaled down to. options: those of `optimize`. Raises AllaprimaError for files and values that can't be used.
+    scaled down to. overwrite: replace files that allaprima did not make. options: those of `optimize`. Raises AllaprimaError for files and values that can't be used.
     """
     content, styles = check_path("content", content), check_paths("styles", styles)
-    output = check_picture_output(check_path("output", output))
+    output = check_path("output", output)
+    picture_format(output)
     check_whole(1, size=size)
     check_whole(0, every=every)
     if trace:
         trace = check_path("trace", trace)
         if trace.suffix.lower() not in (".csv", ".json"):
             raise AllaprimaError(f"The trace must be a .csv or .json file, not {trace}.")
-        check_output(trace)
+    outputs = [output, trace] if trace else [output]
+    check_outputs(outputs, [content, *styles], overwrite=overwrite, listener=listener)
     photo, paintings = read_photo(content, size), [read_rgb(style) for style in styles]
     folder = output.with_name(f"{output.stem}_steps")
     total = options.get("scales", 1) * (options.get("descent") or Descent()).iterations

@@ -13,6 +13,7 @@ from typer import Argument, Exit, Option
 from allaprima.commands.terminal import Terminal, say
 from allaprima.core.errors import AllaprimaError, import_with_extra
 
+Overwrite = Annotated[bool, Option("--overwrite", help="Replace existing files that allaprima did not make.")]
 J_IS = "J = alpha * content cost + beta * style cost: the number that the network and the optimizer both minimise."
 EQUIVALENT_IS = (
     "Equivalent iteration: the first iteration of the optimizer, started from the photo, whose J is at or below that of "
@@ -59,6 +60,7 @@ def baseline(
     loss_weights: Annotated[Path | None, Option(help="Local file of the loss network's weights.")] = None,
     pooling: Annotated[str, Option(help="Pooling in the loss network: max or avg.")] = "max",
     seed: Annotated[int, Option(help="Random seed.")] = 0,
+    overwrite: Overwrite = False,
 ):
     """Paint a photo with the slow Gatys optimizer: gradient descent on its pixels. Ctrl-C keeps the best picture so far.
 
@@ -88,6 +90,7 @@ def baseline(
             size=size,
             trace=trace,
             every=every,
+            overwrite=overwrite,
             listener=listener,
             objective=objective,
             network=optimizer.default_network(loss_network, pooling, loss_weights),
@@ -115,6 +118,7 @@ def compare(
     size: Annotated[int, Option(help="Long side in pixels that the photos are scaled down to.")] = 384,
     iterations: Annotated[int, Option(help="Number of iterations of L-BFGS.")] = 200,
     loss_weights: Annotated[Path | None, Option(help="Local file of the loss network's weights.")] = None,
+    overwrite: Overwrite = False,
 ):
     """Compare a trained style with the optimizer: J, costs, seconds, and the equivalent iteration.
 
@@ -134,6 +138,7 @@ def compare(
             iterations=iterations,
             output=output,
             loss_weights=loss_weights,
+            overwrite=overwrite,
             listener=listener,
         )
     _print_table([photo.name for photo in photos], rows)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from typer import Argument, Option, Typer
 
+from allaprima.commands.baseline import Overwrite
 from allaprima.commands.terminal import Terminal
 from allaprima.core.errors import AllaprimaError, import_with_extra
 
@@ -33,6 +34,7 @@ def features(
     size: Annotated[int, Option(help="Long side in pixels that the photos are scaled down to.")] = 512,
     loss_network: Network = "vgg16_oxford",
     loss_weights: Weights = None,
+    overwrite: Overwrite = False,
 ):
     """Show the nine strongest activations of feature maps over a folder of photos, projected to pixels.
 
@@ -48,6 +50,7 @@ def features(
         seed=seed,
         size=size,
         network=_network(loss_network, loss_weights),
+        overwrite=overwrite,
     )
 
 
@@ -62,12 +65,23 @@ def evolution(
     count: Annotated[int, Option(help="Number of features of each layer.")] = 2,
     seed: Annotated[int, Option(help="Random seed.")] = 0,
     size: Annotated[int, Option(help="Long side in pixels that the photos are scaled down to.")] = 256,
+    overwrite: Overwrite = False,
 ):
     """Show how the features of a style network came to be while it was trained, and its picture at each time.
 
     Example: allaprima train painting.jpg --snapshots; allaprima inspect evolution painting.onnx
     """
-    _run("evolution", run, photos, output, layers=_names(layers) if layers else None, count=count, size=size, seed=seed)
+    _run(
+        "evolution",
+        run,
+        photos,
+        output,
+        layers=_names(layers) if layers else None,
+        count=count,
+        size=size,
+        seed=seed,
+        overwrite=overwrite,
+    )
 
 
 @app.command()
@@ -81,6 +95,7 @@ def invariance(
     window: Annotated[int, Option(help="Side in pixels of the part of a photo that the network sees.")] = 224,
     loss_network: Network = "vgg16_oxford",
     loss_weights: Weights = None,
+    overwrite: Overwrite = False,
 ):
     """Show how far features and Gram matrices move when a photo is translated, scaled or rotated.
 
@@ -94,6 +109,7 @@ def invariance(
         count=count,
         window=window,
         network=_network(loss_network, loss_weights),
+        overwrite=overwrite,
     )
 
 
@@ -111,6 +127,7 @@ def occlusion(
     ] = None,
     loss_network: Network = "vgg16_oxford",
     loss_weights: Weights = None,
+    overwrite: Overwrite = False,
 ):
     """Show what a grey square at each place of a photo does to a layer's strongest feature map and to a classifier.
 
@@ -126,6 +143,7 @@ def occlusion(
         stride=stride,
         classifier=classifier,
         network=_network(loss_network, loss_weights),
+        overwrite=overwrite,
     )
 
 
@@ -147,6 +165,7 @@ def correspondence(
     seed: Annotated[int, Option(help="Random seed.")] = 0,
     loss_network: Network = "vgg16_oxford",
     loss_weights: Weights = None,
+    overwrite: Overwrite = False,
 ):
     """Show whether hiding the same part in several pictures changes a layer's features alike.
 
@@ -162,6 +181,7 @@ def correspondence(
         draws=draws,
         seed=seed,
         network=_network(loss_network, loss_weights),
+        overwrite=overwrite,
     )
 
 
@@ -181,6 +201,7 @@ def reconstruct(
     seed: Annotated[int, Option(help="Random seed.")] = 0,
     loss_network: Network = "vgg16_oxford",
     loss_weights: Weights = None,
+    overwrite: Overwrite = False,
 ):
     """Show what a layer keeps of a photo and of a painting: pictures made from noise until that layer agrees.
 
@@ -197,6 +218,7 @@ def reconstruct(
         iterations=iterations,
         seed=seed,
         network=_network(loss_network, loss_weights),
+        overwrite=overwrite,
     )
 
 
@@ -208,6 +230,7 @@ def loss(
     output: Page = Path("loss.html"),
     size: Annotated[int, Option(help="Long side in pixels that the photo is scaled down to.")] = 512,
     loss_weights: Weights = None,
+    overwrite: Overwrite = False,
 ):
     """Show where J, the loss of a stylized photo, comes from: costs by layer, and heat maps over the picture.
 
@@ -216,7 +239,7 @@ def loss(
 
     Example: allaprima inspect loss photo.jpg -m starry.onnx
     """
-    _run("costs", photo, model, style, output, size=size, loss_weights=loss_weights)
+    _run("costs", photo, model, style, output, size=size, loss_weights=loss_weights, overwrite=overwrite)
 
 
 def _run(name, *arguments, **options):

@@ -150,6 +150,7 @@ def correspondence(
     draws=20,
     seed=0,
     network: LossNetwork | None = None,
+    overwrite=False,
     listener: Listener = ignore,
 ) -> dict[str, dict[str, list[float]]]:
     """Write a page of the correspondence measure: the same part hidden in several pictures, against random places.
@@ -162,12 +163,14 @@ def correspondence(
     check_whole(2, draws=draws)
     check_whole(0, seed=seed)
     check_kind(LossNetwork, network=network)
-    output = check_page(output)
     network, layers = network or LossNetwork(), check_layers("layers", layers)
     for layer in layers:
         check_picture(network, layer, (window, window), "The window")
-    faces = [align(entry, window) for entry in (FACES if parts is None else load_parts(parts))]
+    entries = FACES if parts is None else load_parts(parts)
+    faces = [align(entry, window) for entry in entries]
     names = list(faces[0].parts)
+    files = [entry["photo"] for entry in entries]
+    output = check_page(output, files if parts is None else [*files, parts], overwrite, listener)
     many = f"{', '.join(names)} hidden in {len(faces)} pictures, against {draws} random places"
     task = Task(listener, "pictures", len(faces), "pictures", writing(output, many))
     found = scores(network, layers, faces, square=square, draws=draws, seed=seed, each=task.advance)

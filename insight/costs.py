@@ -95,7 +95,15 @@ def _numpy(shares):
 
 
 def costs(
-    photo, model, style=None, output="loss.html", *, size=512, loss_weights=None, listener: Listener = ignore
+    photo,
+    model,
+    style=None,
+    output="loss.html",
+    *,
+    size=512,
+    loss_weights=None,
+    overwrite=False,
+    listener: Listener = ignore,
 ) -> list[LayerCost]:
     """Write a page of where J comes from when a model paints a photo: a table by layer, and a heat map for each.
 
@@ -105,8 +113,8 @@ def costs(
     """
     check_whole(1, size=size)
     check_path("model", model)
-    photo, output = check_path("photo", photo), check_page(output)
-    style = style and check_path("style", style)
+    photo, style = check_path("photo", photo), style and check_path("style", style)
+    output = check_page(output, [photo, model, *([style] if style else [])], overwrite, listener)
     loss_weights = loss_weights and check_path("loss_weights", loss_weights)
     stylizer = Stylizer(model)
     image = read_photo(photo, size)

@@ -182,7 +182,16 @@ def follow(snapshots: list[Snapshot], layers, files, size, each=lambda: None):
 
 
 def evolution(
-    run, photos=None, output="evolution.html", *, layers=None, count=2, size=256, seed=0, listener: Listener = ignore
+    run,
+    photos=None,
+    output="evolution.html",
+    *,
+    layers=None,
+    count=2,
+    size=256,
+    seed=0,
+    overwrite=False,
+    listener: Listener = ignore,
 ) -> dict[str, np.ndarray]:
     """Write a page of how the features of a style network evolved: one row for a feature, one column for a snapshot.
 
@@ -196,14 +205,15 @@ def evolution(
     check_whole(1, count=count)
     check_whole(LEAST, size=size)
     check_whole(0, seed=seed)
-    layers, output = check_layers("layers", layers or [], 0), check_page(output)
+    layers = check_layers("layers", layers or [], 0)
+    files = find_photos(photos, least=1)
+    output = check_page(output, files, overwrite, listener)
     snapshots = read_snapshots(run)
     known = list(feature_layers(snapshots[-1].network))
     for layer in layers:
         if layer not in known:
             raise AllaprimaError(f"The network has no layer {layer!r}. It has: {', '.join(known)}.")
     shown = layers or [known[n] for n in sorted(set(np.linspace(0, len(known) - 1, SHOWN).round().astype(int)))]
-    files = find_photos(photos, least=1)
     many = f"{count} features of {len(shown)} layers in {len(snapshots)} snapshots over {len(files)} photos"
     task = Task(listener, "photos", len(files) * len(snapshots), "photos", writing(output, many))
     best, likeness = follow(snapshots, known, files, size, task.advance)

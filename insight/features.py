@@ -126,24 +126,26 @@ def features(
     size=512,
     seed=0,
     network: LossNetwork | None = None,
+    overwrite=False,
     listener: Listener = ignore,
 ) -> dict[int, list[Hit]]:
     """Write a page of feature maps of `layer`: top nine activations over a folder, projected, beside their patches.
 
     photos: a folder of nine photos or more, None for the bundled ones. maps: numbers of feature maps; None draws
     `count` of those that at least nine photos excite, with `seed`. size: long side in pixels that photos are scaled
-    down to. output: the page, .html; the sheet (.png) lies beside it. Returns the hits of each map, best first.
+    down to. output: the page, .html; the sheet (.png) lies beside it. overwrite: replace files that allaprima did not
+    make. Returns the hits of each map, best first.
 
     Raises AllaprimaError for an unknown layer or map, and for fewer than nine photos that can be used.
     """
     check_whole(1, count=count, size=size)
     check_whole(0, seed=seed)
     check_kind(LossNetwork, network=network)
-    output = check_page(output)
     network = network or LossNetwork()
     deconvnet = Deconvnet(network)
     field = receptive_field(network, layer)
     files = find_photos(photos)
+    output = check_page(output, files, overwrite, listener)
     passed = network.names[: network.names.index(layer) + 1]
     channels = [network.convs[name].out_channels for name in passed if name in network.convs][-1]
     maps = maps if isinstance(maps, list | tuple | None) else [maps]

@@ -122,6 +122,7 @@ def invariance(
     count=5,
     window=224,
     network: LossNetwork | None = None,
+    overwrite=False,
     listener: Listener = ignore,
 ) -> dict[str, dict[str, Distances]]:
     """Write a page of how far each layer's features and Gram matrices move under translation, scaling and rotation.
@@ -132,11 +133,11 @@ def invariance(
     """
     check_whole(1, count=count, window=window)
     check_kind(LossNetwork, network=network)
-    output = check_page(output)
     network, layers = network or LossNetwork(), check_layers("layers", layers)
     for layer in layers:
         check_picture(network, layer, (window, window), "The window")
     files = find_photos(photos, least=1)[:count]
+    output = check_page(output, files, overwrite, listener)
     images = [load(file, window) for file in files]
     many = f"distances of {len(layers)} layers over {len(files)} photos and {len(CHANGES)} changes"
     task = Task(listener, "changes", len(files) * len(CHANGES), about=writing(output, many))

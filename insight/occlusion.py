@@ -144,6 +144,7 @@ def occlusion(
     stride=20,
     classifier=None,
     network: LossNetwork | None = None,
+    overwrite=False,
     listener: Listener = ignore,
 ) -> list[Occlusion]:
     """Write a page of what a grey square over each place of each photo does to `layer`, and to a classifier.
@@ -154,7 +155,8 @@ def occlusion(
     """
     check_whole(1, size=size, square=square, stride=stride)
     check_kind(LossNetwork, network=network)
-    photos, output = check_paths("photos", photos), check_page(output)
+    photos = check_paths("photos", photos)
+    output = check_page(output, photos, overwrite, listener)
     network = network or LossNetwork()
     pictures = [read_photo(photo, size) for photo in photos]
     for photo, picture in zip(photos, pictures, strict=True):

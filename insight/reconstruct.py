@@ -89,6 +89,7 @@ def reconstruct(
     iterations=100,
     seed=0,
     network: LossNetwork | None = None,
+    overwrite=False,
     listener: Listener = ignore,
 ) -> list[Reconstruction]:
     """Write a page of a photo's content from one layer alone, and a painting's style from the layers up to l.
@@ -101,7 +102,7 @@ def reconstruct(
     check_whole(0, seed=seed)
     check_kind(LossNetwork, network=network)
     photo, painting = check_path("photo", photo), check_path("painting", painting)
-    output = check_page(output)
+    output = check_page(output, [photo, painting], overwrite, listener)
     network = network or LossNetwork()
     content_layers = check_layers("content_layers", content_layers, 0)
     style_layers = check_layers("style_layers", style_layers, 0)

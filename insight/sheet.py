@@ -10,17 +10,17 @@ from PIL import Image, ImageDraw, ImageFont
 
 from allaprima.core.checks import check_path
 from allaprima.core.errors import AllaprimaError
-from allaprima.core.events import Listener, Wrote, ignore
-from allaprima.core.files import atomic, check_outputs, write_atomically
+from allaprima.core.events import Listener, Wrote
+from allaprima.core.files import check_outputs, write_atomically
 from allaprima.insight.page import Part, Row, page
-from allaprima.media.mark import with_mark
+from allaprima.media.pictures import write_rgb
 
 GAP, LINE = 8, 18  # pixels between pictures; of a line of text
 DPI = 100
 
 
-def check_page(output, inputs=(), *, overwrite=False, listener: Listener = ignore) -> Path:
-    """`files.check_outputs` for the page `output`, whose name ends in .html, and the sheet beside it."""
+def check_page(output, inputs, overwrite: bool, listener: Listener) -> Path:
+    """`check_outputs` for the page `output` and the sheet beside it, before any work is done."""
     output = check_path("output", output)
     if output.suffix.lower() != ".html":
         raise AllaprimaError(f"output must be an .html file, for example {output.stem}.html, not {output}.")
@@ -35,8 +35,7 @@ def writing(output: Path, what: str) -> str:
 def write(output: Path, title: str, parts: list[Part], listener: Listener) -> None:
     """Write the page, and the sheet of all pictures in it, each whole or not at all."""
     pictures = [picture for part in parts if isinstance(part, Row) for picture, _ in part.pictures]
-    with atomic(output.with_suffix(".png")) as part:
-        Image.fromarray(stack(pictures)).save(part, optimize=True, **with_mark("PNG", {}))
+    write_rgb(output.with_suffix(".png"), stack(pictures))
     write_atomically(output, page(title, parts))
     listener(Wrote(output))
     listener(Wrote(output.with_suffix(".png"), "the pictures of the page"))

@@ -128,6 +128,9 @@ def test_a_json_trace_says_the_same_and_events_tell_of_each_file(files, network,
         (["photo.png", "painting.png", "-o", "out.png", "--style-layers", "relu1_2=x"], "relu3_3=0.5"),
         (["photo.png", "painting.png", "-o", "out.png", "--loss-network", "alexnet"], "Choose one of"),
         (["dot.png", "painting.png", "-o", "out.png"], "1x1 is too small"),
+        (["photo.png", "painting.png", "-o", "photo.png", "--overwrite"], "photo.png is an input"),
+        (["photo.png", "painting.png", "-o", "./painting.png"], "painting.png is an input"),
+        (["photo.png", "painting.png", "-o", "dot.png"], "dot.png already exists"),
     ],
 )
 def test_bad_input_is_one_sentence_and_writes_nothing(arguments, sentence, files, monkeypatch):

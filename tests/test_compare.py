@@ -283,6 +283,8 @@ def test_ctrl_c_returns_the_photos_that_are_done(files, photo, monkeypatch):
             "iterations must be a whole number of at least 1, not 0",
         ),
         (["one.png", "-m", "model.onnx", "--style", "nowhere.png"], "nowhere.png does not exist"),
+        (["one.png", "-m", "model.onnx", "-o", "one.png", "--overwrite"], "one.png is an input"),
+        (["one.png", "-m", "model.onnx", "-o", "two.png"], "two.png already exists"),
         (["one.png", "-m", "silent.onnx"], "does not hold its painting: give it with --style"),
         (["one.png", "-m", ROOT / "tests" / "format1.onnx"], "does not hold its painting: give it with --style"),
     ],

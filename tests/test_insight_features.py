@@ -1,7 +1,5 @@
 """`allaprima inspect features`, and what all pages share: the sheet, where they can be written, Ctrl-C."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -96,14 +94,27 @@ def test_projections_as_pictures():
 
 
 def test_ctrl_c_while_writing_leaves_nothing(inspect, ten_photos, monkeypatch):
-    save = Image.Image.save
-
-    def interrupted(image, target, *arguments, **options):
-        if not isinstance(target, Path):
-            return save(image, target, *arguments, **options)
-        target.write_bytes(b"half")
+    def interrupted(*arguments, **options):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Image.Image, "save", interrupted)
     code, error, *_ = inspect("features", ten_photos, "--layer", "relu1_1", "--count", "1")
     assert code == 130 and "Wrote" not in error
+
+
+def test_a_page_is_never_written_over_what_it_reads_nor_over_files_of_others(copied):
+    """The sheet's name is that of a photo in the folder; then that of another's file; then an earlier page's own."""
+    small = {"layer": "relu1_1", "count": 1}
+    photo = next(copied.glob("*.png"))
+    before = photo.read_bytes()
+    for overwrite in (False, True):
+        with pytest.raises(AllaprimaError, match="is an input"):
+            features(copied, output=photo.with_suffix(".html"), overwrite=overwrite, **small)
+    assert photo.read_bytes() == before and not photo.with_suffix(".html").exists()
+    page = copied.parent / "page.html"
+    page.write_text("of another")
+    with pytest.raises(AllaprimaError, match="page.html already exists. .*--overwrite"):
+        features(copied, output=page, **small)
+    features(copied, output=page, overwrite=True, **small)
+    features(copied, output=page, **small)  # its own page is replaced without asking
+    assert "relu1_1" in page.read_text()

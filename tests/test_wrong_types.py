@@ -32,7 +32,15 @@ GIVEN = {  # function: what it is given besides the wrong value
     costs: {"photo": PHOTO, "style": PAINTING},
     write_report: {"trainer": None, "style": PAINTING, "model": "model.onnx", "path": "report.html"},
 }
-UNCHECKED = {"listener", "each", "options", "balanced", "keep_colors", "wall_seconds"}  # callables, switches, a number
+UNCHECKED = {
+    "listener",
+    "each",
+    "options",
+    "balanced",
+    "keep_colors",
+    "overwrite",
+    "wall_seconds",
+}  # callables, switches, a number
 CASES = [
     pytest.param(function, name, id=f"{function.__name__}-{name}")
     for function in GIVEN
