@@ -6,7 +6,9 @@ running does not (a resize before a convolution, say) is folded away in `in_onnx
 are wired once, in `forward`, and does not know which of the two runs through it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -99,6 +101,9 @@ class Value:
 class Leaf(nn.Module):
     """A part with two sides: `in_torch(*tensors)` and `in_onnx(*values)`."""
 
+    in_torch: Callable[..., torch.Tensor]
+    in_onnx: Callable[..., Value]
+
     def forward(self, *inputs):
         return self.in_onnx(*inputs) if isinstance(inputs[0], Value) else self.in_torch(*inputs)
 
@@ -112,12 +117,18 @@ class SettlingNorm(nn.InstanceNorm2d):
     on, so that the network gets used to them; `Conv` then folds them into its convolution.
     """
 
+    running_mean: torch.Tensor
+    running_var: torch.Tensor
+
     def __init__(self, channels):
         super().__init__(channels, affine=True, track_running_stats=True, momentum=0.03)
 
 
 def InstanceNorm(channels):
     return nn.InstanceNorm2d(channels, affine=True)
+
+
+Norm = Callable[[int], nn.InstanceNorm2d]  # a normalization of so many channels
 
 
 class Conv(Leaf):
@@ -128,17 +139,10 @@ class Conv(Leaf):
     Instance normalization: Ulyanov, Vedaldi and Lempitsky, *Instance Normalization: The Missing Ingredient*, 2016.
     """
 
-    def __init__(self, inputs, outputs, kernel=3, stride=1, groups=1, norm=None, act=True, pad="zero"):
+    def __init__(self, inputs, outputs, kernel=3, stride=1, groups=1, norm: Norm | None = None, act=True, pad="zero"):
         super().__init__()
-        self.conv = nn.Conv2d(
-            inputs,
-            outputs,
-            kernel,
-            stride,
-            groups=groups,
-            bias=norm is None,
-            padding=kernel // 2 if pad == "zero" else 0,
-        )
+        self.zeros = kernel // 2 if pad == "zero" else 0
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, self.zeros, groups=groups, bias=norm is None)
         self.norm = norm(outputs) if norm else None
         self.act, self.reflect = act, kernel // 2 if pad == "reflect" else 0
 
@@ -146,26 +150,26 @@ class Conv(Leaf):
         if self.reflect:
             x = F.pad(x, [self.reflect] * 4, mode="reflect")
         if isinstance(self.norm, SettlingNorm) and not self.norm.training:
-            weight, bias = self.folded()
-            x = F.conv2d(x, weight, bias, self.conv.stride, self.conv.padding, groups=self.conv.groups)
+            weight, bias = self.folded(self.norm)
+            x = F.conv2d(x, weight, bias, self.conv.stride, self.zeros, groups=self.conv.groups)
         else:
             x = self.conv(x)
             x = self.norm(x) if self.norm else x
         return F.relu(x) if self.act else x
 
-    def folded(self):
+    def folded(self, norm: SettlingNorm):
         """Weight and bias of the convolution that does what it and its settled normalization do."""
-        scale = self.norm.weight * (self.norm.running_var + self.norm.eps).rsqrt()
-        return self.conv.weight * scale.view(-1, 1, 1, 1), self.norm.bias - self.norm.running_mean * scale
+        scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+        return self.conv.weight * scale.view(-1, 1, 1, 1), norm.bias - norm.running_mean * scale
 
     def in_onnx(self, x):
         if self.reflect:
             r = self.reflect
             x = x.op("Pad", x.graph.ints(0, 0, r, r, 0, 0, r, r), mode="reflect")
         conv = self.conv
-        weight, bias = self.folded() if isinstance(self.norm, SettlingNorm) else (conv.weight, conv.bias)
-        x = convolve(x, weight, bias, conv.padding[0], conv.stride[0], conv.groups)
-        if type(self.norm) is nn.InstanceNorm2d:
+        weight, bias = self.folded(self.norm) if isinstance(self.norm, SettlingNorm) else (conv.weight, conv.bias)
+        x = convolve(x, weight, bias, self.zeros, conv.stride[0], conv.groups)
+        if self.norm and not isinstance(self.norm, SettlingNorm):
             weight, bias = x.graph.constant(self.norm.weight), x.graph.constant(self.norm.bias)
             x = x.op("InstanceNormalization", weight, bias, epsilon=self.norm.eps)
         return x.op("Relu") if self.act else x
@@ -187,6 +191,7 @@ class Contrast(Leaf):
     """
 
     TARGET, FLOOR = 0.1, 0.014
+    wavelets: torch.Tensor
 
     def __init__(self):
         super().__init__()
@@ -223,6 +228,8 @@ class Grain(Leaf):
     """
 
     STRENGTH = 0.3
+    noise: torch.Tensor
+    start: torch.Tensor
 
     def __init__(self, period):
         super().__init__()
@@ -322,7 +329,7 @@ class Merge(nn.Module):
     The 1x1 convolution comes before the resize, where it costs a quarter; the two commute. The 3x3 one is depthwise.
     """
 
-    def __init__(self, inputs, outputs, norm=SettlingNorm):
+    def __init__(self, inputs, outputs, norm: Norm = SettlingNorm):
         super().__init__()
         self.narrow = Conv(inputs, outputs, 1, act=False)
         self.up = Upsample("bilinear")
@@ -365,7 +372,11 @@ class ToPixels(Leaf):
         super().__init__()
         self.conv = nn.Conv2d(inputs, 3, 3, padding=1)
         self.conv.weight.data *= 0.1  # a nearly grey picture to begin with
-        nn.init.zeros_(self.conv.bias)
+        nn.init.zeros_(self.bias)
+
+    @property
+    def bias(self) -> nn.Parameter:
+        return cast(nn.Parameter, self.conv.bias)  # for a type checker, a Conv2d may have none
 
     def in_torch(self, x):
         return self.conv(F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False))
@@ -379,7 +390,7 @@ class ToPixels(Leaf):
         inputs = self.conv.in_channels
         impulses = torch.zeros(inputs, inputs, 7, 7)
         impulses[range(inputs), range(inputs), 3, 3] = 1
-        response = self.in_torch(impulses.to(self.conv.weight)) - self.conv.bias.view(1, 3, 1, 1)
+        response = self.in_torch(impulses.to(self.conv.weight)) - self.bias.view(1, 3, 1, 1)
         # response to an input at 3, seen at i: the kernel's tap 3 - i + 1; i runs over 4, 3, 2 for the taps 0, 1, 2
         phases = [response[:, :, dy::2, dx::2][:, :, 2:5, 2:5].flip(2, 3) for dy in (0, 1) for dx in (0, 1)]
         return torch.cat([phase.transpose(0, 1) for phase in phases])
@@ -391,7 +402,7 @@ class ToPixels(Leaf):
         floats, the pixels in rows first and then the rows, which is five times as fast as both at once.
         """
         ints, constant = x.graph.ints, x.graph.constant
-        bias = self.conv.bias.repeat(4) * 255 + 127.5 + 0.5  # the cast cuts off the fraction
+        bias = self.bias.repeat(4) * 255 + 127.5 + 0.5  # the cast cuts off the fraction
         x = convolve(x, self.folded_weight() * 255, bias, pad=1)
         x = x.op("Clip", constant(0.0), constant(255.5)).cast(TensorProto.UINT8)
         n, h, w = (x.op("Shape").slice([axis], [axis + 1], [0]) for axis in (0, 2, 3))

@@ -37,8 +37,8 @@ def build_graph(network: Transformer) -> onnx.ModelProto:
     end = height.op("Concat", width, axis=0) + graph.ints(start, start)
     pixels = pixels.slice([start, start], end, [1, 2])
     full = strength.op("Equal", graph.constant([1.0]))
-    branches = {"then_branch": _as_it_is(pixels), "else_branch": _mixed(pixels, image, strength)}
-    graph.nodes.append(helper.make_node("If", [full.name], [STYLIZED], **branches))
+    whole, mixed = _as_it_is(pixels), _mixed(pixels, image, strength)
+    graph.nodes.append(helper.make_node("If", [full.name], [STYLIZED], then_branch=whole, else_branch=mixed))
 
     shape = ["N", "H", "W", 3]
     body = helper.make_graph(
@@ -109,7 +109,8 @@ def verify(model: bytes, network: Transformer):
         photo = image.permute(0, 3, 1, 2).float() / 255
         wanted = photo + strength * (network(photo).clamp(0, 1) - photo)
         wanted = (wanted.clamp(0, 1) * 255).round().permute(0, 2, 3, 1).numpy()
-        got = session.run([STYLIZED], {IMAGE: image.numpy(), "strength": np.float32([strength])})[0]
+        feed = {IMAGE: image.numpy(), "strength": np.array([strength], np.float32)}
+        got = np.asarray(session.run([STYLIZED], feed)[0])
         close = np.mean(np.abs(got.astype(int) - wanted) <= 1) if got.shape == wanted.shape else 0.0
         if close < 0.999:
             raise AllaprimaError(

@@ -44,6 +44,9 @@ class LossNetwork(nn.Module):
     Raises AllaprimaError for an unknown name or pooling, and for weights that aren't there or don't fit.
     """
 
+    mean: torch.Tensor
+    scale: torch.Tensor
+
     def __init__(self, name="vgg16_oxford", pooling="max", weights=None, dtype=torch.float32):
         super().__init__()
         if name not in CONVS:
@@ -68,7 +71,7 @@ class LossNetwork(nn.Module):
         self.requires_grad_(False).eval()
         self.dtype = dtype
         # channels_last is a third faster than the plain layout, on CPU and GPU
-        self.convs.to(dtype=dtype, memory_format=torch.channels_last)
+        self.convs.to(dtype=dtype, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def _load(self, weights):
         try:

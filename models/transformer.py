@@ -5,7 +5,9 @@ Transfer and Super-Resolution*, ECCV 2016, with instance normalization (Ulyanov 
 `live` is ours, for CPUs: docs/networks.md says what was measured on the way to it.
 """
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,6 +49,7 @@ class Transformer(nn.Module):
     multiple: int
     margin: tuple[int, int]
     lead = 0
+    body: Callable[..., Any]
 
     def forward(self, photos: torch.Tensor) -> torch.Tensor:
         """Photos RGB [N, 3, H, W], 0..1, H and W >= 16, to stylized pictures of the same shape, not clamped."""
@@ -162,6 +165,6 @@ def transformer(architecture: str, start: str = "scratch") -> Transformer:
     if architecture not in ARCHITECTURES:
         raise AllaprimaError(f"There is no network {architecture!r}. Choose one of: {', '.join(ARCHITECTURES)}.")
     network = ARCHITECTURES[architecture]()
-    if start == "pretrained" and start_of(architecture):
-        network.load_state_dict({name: value.float() for name, value in load_file(start_of(architecture)).items()})
+    if start == "pretrained" and (file := start_of(architecture)):
+        network.load_state_dict({name: value.float() for name, value in load_file(file).items()})
     return network
