@@ -14,7 +14,7 @@ from allaprima.core.checks import check_kind, check_path, check_paths, check_who
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Listener, Task, Warned, ignore
 from allaprima.insight.deconvnet import Deconvnet, as_picture, check_picture, only
-from allaprima.insight.page import Row, Table
+from allaprima.insight.page import Part, Row, Table
 from allaprima.insight.sheet import check_page, drawn, figure, write, writing
 from allaprima.media.pictures import read_photo
 from allaprima.models.loss_network import UNREADABLE, LossNetwork
@@ -169,7 +169,7 @@ def occlusion(
         occlude(network, layer, picture, square=square, stride=stride, classifier=model, each=task.advance)
         for picture in pictures
     ]
-    parts = [
+    parts: list[Part] = [
         f"A grey square of {square}x{square} pixels moves over each photo, {stride} pixels at a time. Activity: the sum of "
         f"the feature map of {layer} ({network.name}) that has the photo's strongest activation, divided by that sum "
         "without a square. Blue: the square takes away what the map answers to. Red: the square adds to it. Projection: "

@@ -122,7 +122,9 @@ def reconstruct(
         def each(iteration, number=number, note=f"{kind}, {layers[-1]}"):
             listener(Advanced("reconstruct", number * iterations + iteration, note=note))
 
-        found.append(from_noise(*originals.values(), kind, layers, network, iterations, seed, each))
+        found.append(
+            from_noise(originals["content"], originals["style"], kind, layers, network, iterations, seed, each)
+        )
         each(iterations)  # it may have ended early
     rows = []
     for kind, file in (("content", photo), ("style", painting)):
