@@ -5,14 +5,14 @@ import pytest
 import torch
 from PIL import Image
 
-from allaprima.baseline.optimizer import Descent, descend, optimize
+from allaprima.baseline.optimizer import Descent, descend
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Advanced, Started
 from allaprima.models.loss_network import LossNetwork
 from allaprima.models.perceptual import Objective, PerceptualLoss, balance
 from allaprima.models.tensors import to_image, to_tensor
 from allaprima.train.photos import Photos
-from baseline_cases import CONTENT, GOAL, STYLE, bundled, costs_of
+from baseline_cases import CONTENT, GOAL, STYLE, bundled, costs_of, psnr, quick
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -32,11 +32,6 @@ def painting():
     return bundled("brushes.jpg")
 
 
-def quick(content, painting, network, goal=GOAL, **options):
-    options = {"descent": Descent(iterations=5), "balanced": False} | options
-    return optimize(content, painting, goal, network=network, **options)
-
-
 # Figure 1 of the paper
 
 
@@ -50,14 +45,6 @@ def test_content_alone_reconstructs_the_photo_from_noise(layer, least, content, 
     assert all(step.style == 0 for step in result.trace)
     start = quick(content, painting, network, goal, init="noise", descent=Descent(iterations=0)).image
     assert psnr(start, content) < 16 and psnr(result.image, content) > least
-
-
-def psnr(a, b):
-    def halve(image):
-        image = image[: image.shape[0] // 2 * 2] / 255.0
-        return (image[::2, ::2] + image[1::2, ::2] + image[::2, 1::2] + image[1::2, 1::2]) / 4
-
-    return -10 * np.log10(np.mean((halve(a) - halve(b)) ** 2))
 
 
 def test_style_alone_reconstructs_the_texture_from_noise(content, painting, network):
