@@ -55,6 +55,7 @@ TURNED = {  # by the EXIF orientation: what makes the picture upright
 SEEN = 8  # of 255: what has less alpha is not seen, whatever colour it has
 SUBFILE_TYPE, REDUCED, MASK = 254, 1, 4  # of TIFF: what is no page
 WHITE_IS_ZERO = 0  # TIFF's photometric interpretation, which Pillow applies up to 8 bits
+UNSIGNED = 1  # TIFF's sample format
 
 
 class Frame(NamedTuple):
@@ -257,12 +258,14 @@ def _eight_bits(image):
     """16-bit, 32-bit and float grey as 8-bit grey: by the first full scale that holds the largest value."""
     if not image.mode.startswith(("I", "F")):
         return image
-    given = np.asarray(image)
-    values = np.nan_to_num(given.astype(np.float32))
+    given, tags = np.asarray(image), getattr(image, "tag_v2", {})
     scales = (1.0, 255.0, 65535.0) if image.mode == "F" else (65535.0,)
+    if image.mode == "I" and tags and tags.get(Base.SampleFormat, (1,))[0] == UNSIGNED:
+        given, scales = given.view(np.uint32), (65535.0, 2.0**32 - 1)  # Pillow reads it as signed
+    values = np.nan_to_num(given.astype(np.float32))
     largest = float(values.max())
     scale = next((scale for scale in scales if largest <= scale), largest)
-    if getattr(image, "tag_v2", {}).get(Base.PhotometricInterpretation) == WHITE_IS_ZERO:
+    if tags.get(Base.PhotometricInterpretation) == WHITE_IS_ZERO:
         values = scale - values
     grey = Image.fromarray(np.clip(values * (255 / scale), 0, 255).round().astype(np.uint8))
     if "transparency" in image.info:  # of a PNG: one grey that is transparent

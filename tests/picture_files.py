@@ -79,6 +79,12 @@ def grey16(path, grey, order="<", white_is_zero=False):
     return tiff(path, grey.shape[::-1], [values.tobytes()], tags, order)
 
 
+def grey32(path, grey):
+    """A TIFF of 32-bit grey, unsigned."""
+    values = (grey.astype(np.uint32) * 0x01010101).astype("<u4")
+    return tiff(path, grey.shape[::-1], [values.tobytes()], {258: [32], 262: [1], 277: [1]})
+
+
 def raw_photo(path, pixels, tags):
     """What a DNG or NEF is: a TIFF whose first image is a preview, and whose second is what the sensor saw."""
     height, width = pixels.shape[:2]

@@ -12,7 +12,7 @@ from PIL import ExifTags, Image, ImageCms, PngImagePlugin
 from allaprima.core.errors import AllaprimaError
 from allaprima.media.picture_formats import HOLDS, picture_format
 from allaprima.media.pictures import Frame, Picture, read_picture, write_picture
-from picture_files import WIDE, grey16, opened, phone_exif, planar, second_reader, tiled
+from picture_files import WIDE, grey16, grey32, opened, phone_exif, planar, second_reader, tiled
 
 FORMATS = ["jpg", "png", "webp", "avif", "tif", "gif", "bmp", "jp2", "tga", "ppm"]
 LEVELS = {"jpg": 2, "webp": 4, "avif": 3, "gif": 4}  # mean of 255 that lossy formats may be off, dither apart
@@ -39,6 +39,7 @@ SOURCES = {  # a name that says what is stored -> (mode, file ending, what save(
     "F": ("F", "tif", {}),
     "I;16B": (grey16, "tif", {"order": ">"}),
     "white is zero": (grey16, "tif", {"white_is_zero": True}),
+    "unsigned 32": (grey32, "tif", {}),
     "planar": (planar, "tif", {}),
     "tiled": (tiled, "tif", {}),
 }
@@ -71,8 +72,8 @@ def stored(source, folder, photo):
     """(the file, what it looks like): grey sources come from the grey photo."""
     mode, suffix, how = SOURCES[source]
     path, grey = folder / f"in.{suffix}", np.asarray(Image.fromarray(photo).convert("L"))
-    if mode is grey16:
-        return grey16(path, grey, **how), np.repeat(grey[..., None], 3, -1)
+    if mode in (grey16, grey32):
+        return mode(path, grey, **how), np.repeat(grey[..., None], 3, -1)
     if callable(mode):
         return mode(path, photo), photo
     picture = in_mode(Image.fromarray(photo), mode)
