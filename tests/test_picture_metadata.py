@@ -178,7 +178,7 @@ def test_comments_and_texts_go_along(tmp_path, small):
     Image.fromarray(small).save(tmp_path / "in.png", pnginfo=text)
     for suffix, want in {"jpg": "painted in a café".encode(), "gif": "painted in a café".encode()}.items():
         write_picture(tmp_path / f"out.{suffix}", read_picture(tmp_path / "in.png"))
-        assert opened(tmp_path / f"out.{suffix}").info["comment"] == want
+        assert opened(tmp_path / f"out.{suffix}").info["comment"].startswith(want)  # a GIF has our mark after it
     write_picture(tmp_path / "back.png", read_picture(tmp_path / "out.jpg"))
     assert opened(tmp_path / "back.png").text == {"Comment": "painted in a café"}
     write_picture(tmp_path / "out.png", read_picture(tmp_path / "in.png"))
