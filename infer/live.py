@@ -8,6 +8,7 @@ gets the newest frame, and what came between is dropped. So the delay is that of
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -55,7 +56,7 @@ class Styles:
 
 def run_live(
     styles,
-    source=0,
+    source: int | str | Path | Callable = 0,
     *,
     controls=Controls(),
     size=None,
@@ -217,7 +218,7 @@ class Live:
                 self.recorder.take(shot)
             if self.window and self._draw(shot, fresh) == "q":
                 return
-            if fresh:
+            if fresh and shot:
                 self.shown += 1
                 self.meter.add(time.perf_counter(), shot.taken)
                 self.listener(Advanced(TASK, self.shown, note=str(self.meter)))

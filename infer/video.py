@@ -15,7 +15,7 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-import av
+from av.error import FFmpegError
 
 from allaprima.core.contract import Controls
 from allaprima.core.errors import AllaprimaError
@@ -117,7 +117,7 @@ def _convert(clip, part, output, stylizer, controls, listener):
                     listener(Advanced(task, frames))
                 else:
                     writer.write_packet(item)
-    except av.FFmpegError as error:
+    except FFmpegError as error:
         if isinstance(error, OSError):  # the disk: a sentence of its own
             raise
         raise AllaprimaError(

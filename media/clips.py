@@ -10,6 +10,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.error import FFmpegError, InvalidDataError
 from av.format import Flags
 from av.stream import Disposition
 from av.video.reformatter import VideoReformatter
@@ -48,17 +49,18 @@ class Clip:
     def __init__(self, source, tracks=False, deinterlace=True):
         self.source = source
         self.container = open_container(source)
-        self.video = _main_pictures(self.container, source)
-        if self.video is None:
+        pictures = _main_pictures(self.container, source)
+        if pictures is None:
             self.close()
             raise AllaprimaError(f"{source} has no video stream. Give a file with moving pictures.")
+        self.video = pictures
         self.video.thread_type = "AUTO"
         self.tracks = [s for s in self.container.streams if s.index != self.video.index] if tracks else []
         self.rate = self.video.average_rate or self.video.guessed_rate or Fraction(25)
         # Seconds and frames as the file says, the frames reckoned where it does not; None for a live source.
         self.duration = self._length()
         self.frame_count = self.video.frames or (round(self.duration * self.rate) if self.duration else None)
-        self.damaged = 0  # packets and frames that could not be read or decoded
+        self._bad = self._corrupt = 0  # what could not be read or decoded; packets that may still be good enough for it
         self.reached = 0.0  # seconds: how far into the clip the last good packet of any track lies
         self.start = Fraction(self.container.start_time or 0, av.time_base)  # broadcasts begin hours after zero
         self.indexed = not self.container.format.flags & Flags.ts_discont.value
@@ -67,7 +69,8 @@ class Clip:
         self._filters = Filters(deinterlace)
         self._converter = VideoReformatter()
         # Known with the first frame; a frame of another size later on is scaled to it.
-        self._size = self.colour = self.aspect = self._lag = None
+        self._size, self.colour, self.aspect = (0, 0), Colour(), Fraction(1)
+        self._lag = None
 
     def __enter__(self):
         return self
@@ -77,6 +80,11 @@ class Clip:
 
     def close(self):
         self.container.close()
+
+    @property
+    def damaged(self) -> int:
+        """Packets and frames that were lost. Where clips were joined, a packet of each track only looks so."""
+        return self._bad + max(0, self._corrupt - self._clock.jumps * (1 + len(self.tracks)))
 
     @property
     def sound(self):
@@ -151,7 +159,10 @@ class Clip:
             return
         duration = packet.duration or (self._step if packet.stream.index == self.video.index else 0)
         shift = round(self._clock.shift(packet.stream.index, time * base, duration * base) / base)
-        packet.pts = time + shift if packet.pts is None else packet.pts + shift
+        if packet.pts is not None and not self.indexed and abs(packet.pts - time) * base > 10:
+            packet.pts = None  # at a jump FFmpeg's parser gives a packet one time of either clock
+        else:
+            packet.pts = time + shift if packet.pts is None else packet.pts + shift
         packet.dts = time + shift
 
     def packets(self, streams):
@@ -162,24 +173,24 @@ class Clip:
                 packet = next(packets)
             except StopIteration:
                 return
-            except av.FFmpegError:
-                self.damaged += 1
+            except FFmpegError:
+                self._bad += 1
                 return
-            self.damaged += packet.is_corrupt  # it may still be good enough for the decoder
+            self._corrupt += packet.is_corrupt
             if packet.size:  # the empty ones ask decoders to flush, which _decoded does itself
                 yield packet
 
     def _decode(self, packet):
         try:
             frames = self.video.codec_context.decode(packet)
-        except av.FFmpegError:
-            self.damaged += 1
+        except FFmpegError:
+            self._bad += 1
             return
         for frame in frames:
             if frame.is_corrupt:
-                self.damaged += 1
+                self._bad += 1
                 continue
-            if self._size is None:
+            if self._size == (0, 0):
                 self._size, self.colour = (frame.width, frame.height), Colour.painted(frame)
                 aspect = self.video.sample_aspect_ratio or Fraction(1)
                 self.aspect = 1 / aspect if _is_quarter_turn(_display_matrix(frame)) else aspect
@@ -211,9 +222,9 @@ def open_container(source):
     try:
         name = str(source) if remote else f"file:{source}"  # a path is not a URL, whatever is in it
         return av.open(name, timeout=_TIMEOUT if remote else None, metadata_errors="replace")
-    except av.error.InvalidDataError as error:
+    except InvalidDataError as error:
         raise AllaprimaError(f"{source} is not a video that can be read, or it is cut off. Check the file.") from error
-    except av.FFmpegError as error:
+    except FFmpegError as error:
         if isinstance(error, OSError) and not remote:
             raise explain_os_error(error, source) from error
         raise AllaprimaError(f"{source} can't be opened: {error.strerror}. Check the address.") from error
@@ -263,7 +274,7 @@ def _moving(indices, source):
                 counts[packet.stream_index] += packet.size > 0
                 if min(counts.values()) > 1 or sum(counts.values()) > 1000:
                     break
-        except av.FFmpegError:
+        except FFmpegError:
             pass  # what was seen so far decides
     return {index for index, count in counts.items() if count > 1}
 

@@ -22,6 +22,7 @@ class Clock:
         self._back, self._ahead = believed
         self._newest = -start  # the shift that the track which met the last jump found
         self._tracks = {}  # track -> (its shift, its last decoding time, when its next packet is due), as in the file
+        self.jumps = 0
         self._now = None  # seconds, shifted: where the last packet of any track lay
 
     def shift(self, track, time, duration) -> Fraction:
@@ -37,6 +38,7 @@ class Clock:
             expected, lowest = due + shift, last - due - self._back
         if expected is not None and not lowest <= time + shift - expected <= self._ahead:
             with_others = self._newest != shift and -1 <= time + self._newest - expected <= self._ahead
+            self.jumps += not with_others
             shift = self._newest = self._newest if with_others else expected - time
         self._tracks[track] = shift, time, time + duration
         self._now = time + shift

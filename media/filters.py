@@ -3,7 +3,8 @@
 import tempfile
 from pathlib import Path
 
-import av
+from av.error import BlockingIOError, EOFError
+from av.filter import Graph
 
 from allaprima.media.colour import BT2020, SWSCALE_MATRIX, is_hdr, write_cube
 
@@ -17,7 +18,8 @@ class Filters:
     def __init__(self, deinterlace=True):
         self._deinterlace = deinterlace
         self._combed = False  # from the first interlaced frame on: bwdif looks at the frames around each
-        self._graph = self._shape = None
+        self._graph: Graph | None = None
+        self._shape = None
 
     def push(self, frame) -> list:
         """The frames that are ready when this one has gone in."""
@@ -32,27 +34,28 @@ class Filters:
         if self._graph is None:
             self._graph, self._shape = _graph(frame, self._combed, hdr), shape
         self._graph.push(frame)
-        return ready + self._ready()
+        return ready + _ready(self._graph)
 
     def flush(self) -> list:
         """The frames that were held back."""
         if self._graph is None:
             return []
         self._graph.push(None)
-        ready, self._graph, self._shape = self._ready(), None, None
+        ready, self._graph, self._shape = _ready(self._graph), None, None
         return ready
 
-    def _ready(self):
-        frames = []
-        while True:
-            try:
-                frames.append(self._graph.pull())
-            except (av.error.BlockingIOError, av.error.EOFError):
-                return frames
+
+def _ready(graph) -> list:
+    frames = []
+    while True:
+        try:
+            frames.append(graph.pull())
+        except (BlockingIOError, EOFError):
+            return frames
 
 
 def _graph(frame, combed, hdr):
-    graph = av.filter.Graph()
+    graph = Graph()
     source = graph.add_buffer(
         width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base, name="in"
     )

@@ -2,6 +2,7 @@
 
 import threading
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -35,7 +36,7 @@ class Mailbox:
             self._closed = True
             self._changed.notify()
 
-    def get(self, timeout=None):
+    def get(self, timeout=None) -> Any:
         """The newest letter; None when closed and empty; EMPTY when none came within `timeout` seconds."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._letter is not self.EMPTY, timeout)

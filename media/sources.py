@@ -7,6 +7,7 @@ raises SourceLost when no frames come but may come again, and AllaprimaError whe
 import os
 import re
 import time
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -120,7 +121,7 @@ class Slide:
         pass
 
 
-def _fitted(rgb, size, aspect=1):
+def _fitted(rgb, size, aspect: Fraction | int = 1):
     """The picture with square pixels, no larger than `size`."""
     height, width = rgb.shape[:2]
     width, height = (width * aspect, height) if aspect > 1 else (width, height / aspect)

@@ -7,6 +7,7 @@ import io
 from fractions import Fraction
 
 import av
+from av.error import FFmpegError
 
 _MP4_SOUND = frozenset(["aac", "mp3", "ac3", "eac3", "alac", "opus", "flac"])
 _PCM = frozenset(["pcm_s16le", "pcm_s24le", "pcm_f32le"])
@@ -39,7 +40,8 @@ def _name(stream, streams) -> str:
     same = [other.index for other in streams if other.type == stream.type]
     word = {"audio": "sound track", "subtitle": "subtitles", "video": "further pictures"}.get(stream.type, stream.type)
     number = f" {same.index(stream.index) + 1}" if len(same) > 1 else ""
-    return word + number + (f" in {stream.language}" if stream.language not in (None, "und") else "")
+    language = "" if stream.language in (None, "und") else f" in {stream.language}"
+    return f"{word}{number}{language}"
 
 
 def _kind(container, stream):
@@ -65,7 +67,7 @@ def _is_copied(container, stream) -> bool:
         with av.open(io.BytesIO(), "w", format=container) as trial:
             trial.add_stream_from_template(stream)
             trial.start_encoding()
-    except (av.FFmpegError, ValueError):
+    except (FFmpegError, ValueError):
         return False
     return True
 
@@ -117,13 +119,14 @@ class Sound(Copied):
         layout = _LAYOUTS.get(self._decoder.layout.nb_channels, "stereo")
         stream = container.add_stream("aac", rate=rate, layout=layout)
         stream.bit_rate = 80_000 * stream.codec_context.layout.nb_channels
-        self._encoder, self._resampler, self._shape = stream.codec_context, None, None
+        self._encoder, self._shape = stream.codec_context, None
+        self._resampler: av.AudioResampler | None = None
         return stream
 
     def take(self, packet):
         try:
             frames = self._decoder.decode(packet)
-        except av.FFmpegError:
+        except FFmpegError:
             frames = []  # a damaged packet is a moment of silence
         return self._encoded([piece for frame in frames for piece in self._resampled(frame)])
 
@@ -138,13 +141,12 @@ class Sound(Copied):
 
     def _resampled(self, frame):
         """The frame in the encoder's format; its own may change at any time, from stereo to mono say."""
-        shape, ready = (frame.format.name, frame.layout.name, frame.sample_rate), []
-        if shape != self._shape:
-            ready = self._resampler.resample(None) if self._resampler else []
-            encoder = self._encoder
+        shape, encoder, rest = (frame.format.name, frame.layout.name, frame.sample_rate), self._encoder, []
+        if self._resampler is None or shape != self._shape:
+            rest = self._resampler.resample(None) if self._resampler else []
             self._resampler = av.AudioResampler(encoder.format.name, encoder.layout.name, encoder.sample_rate)
             self._shape = shape
-        return ready + self._resampler.resample(frame)
+        return rest + self._resampler.resample(frame)
 
 
 class Subtitles(Copied):

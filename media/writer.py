@@ -5,6 +5,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.error import FFmpegError
 from av.video.reformatter import VideoReformatter
 
 from allaprima.core.checks import check_path
@@ -56,7 +57,7 @@ class VideoWriter:
                 for index in list(self._tracks):
                     self._mux_track(index, lambda track: track.finish())
             self._container.close()
-        except av.FFmpegError:
+        except FFmpegError:
             if kind is None:  # else the first error is the one to tell
                 raise
 
@@ -101,7 +102,7 @@ class VideoWriter:
     def _mux_track(self, index, work):
         try:
             self._container.mux(work(self._tracks[index]))
-        except (av.FFmpegError, ValueError) as error:
+        except (FFmpegError, ValueError) as error:
             if isinstance(error, OSError):  # the disk, and not the track
                 raise
             self.left_out.append(f"{self._tracks.pop(index).name} in part ({getattr(error, 'strerror', error)})")
