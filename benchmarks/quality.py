@@ -24,12 +24,14 @@ from page import publish, table  # noqa: E402
 import artifacts  # noqa: E402
 from allaprima.baseline.compare import training_loss  # noqa: E402
 from allaprima.baseline.optimizer import Descent, descend  # noqa: E402
+from allaprima.commands.terminal import Terminal  # noqa: E402
 from allaprima.infer.stylizer import Stylizer  # noqa: E402
 from allaprima.media.pictures import read_photo  # noqa: E402
 from allaprima.models.tensors import to_tensor  # noqa: E402
+from allaprima.train.checkpoint import checkpoint_of, saved_settings  # noqa: E402
 from allaprima.train.photos import BUNDLED, Photos  # noqa: E402
+from allaprima.train.run import train_style  # noqa: E402
 from allaprima.train.settings import Settings, change  # noqa: E402
-from allaprima.train.trainer import checkpoint_of, saved_settings, train_style  # noqa: E402
 
 NETWORKS = ("johnson", "live", "best")
 BETA = 5.0  # twice the default: with more style to make, networks differ more
@@ -45,7 +47,16 @@ def trained(style, architecture, runs, settings, **about) -> Path:
     output = runs / f"{style.stem}-{architecture}.onnx"
     settings = change(settings, {"architecture": architecture})
     if not output.exists() or saved_settings(output) != settings:
-        train_style(style, output, settings, resume=checkpoint_of(output).exists(), report=False, **about)
+        with Terminal() as listener:
+            train_style(
+                style,
+                output,
+                settings,
+                resume=checkpoint_of(output).exists(),
+                overwrite=True,
+                listener=listener,
+                **about,
+            )
     return output
 
 

@@ -24,8 +24,9 @@ from allaprima.models.loss_network import LossNetwork
 from allaprima.models.tensors import read_style
 from allaprima.models.transformer import transformer
 from allaprima.train.photos import BUNDLED
+from allaprima.train.schedule import REUSE, WAITING
 from allaprima.train.settings import Settings, change
-from allaprima.train.trainer import REUSE, WAITING, Trainer
+from allaprima.train.trainer import Trainer
 
 WARM = WAITING // 2  # steps until batches come back as often as they will
 

@@ -58,7 +58,8 @@ class Terminal:
                 )
             case Advanced():
                 total = {} if event.total is None else {"total": event.total}
-                self._progress.update(self._tasks[event.task], completed=event.done, note=escape(event.note), **total)
+                note = "  ".join([event.note, *(f"{name} {value:.3g}" for name, value in event.values.items())])
+                self._progress.update(self._tasks[event.task], completed=event.done, note=escape(note), **total)
             case Warned():
                 console.print(Text.assemble(("warning: ", "yellow"), event.text), highlight=False, soft_wrap=True)
             case Wrote():

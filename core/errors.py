@@ -3,6 +3,8 @@
 import errno
 from importlib import import_module
 
+EXTRA = ("torch", "torchvision", "onnx", "safetensors", "matplotlib", "jinja2")  # the packages of the extra `train`
+
 
 class AllaprimaError(Exception):
     """Bad input or a bad environment, said in one clear sentence with the fix in it.
@@ -33,13 +35,6 @@ def import_with_extra(module: str):
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] not in (
-            "torch",
-            "torchvision",
-            "safetensors",
-            "matplotlib",
-            "jinja2",
-            "onnx",
-        ):
+        if (error.name or "").split(".")[0] not in EXTRA:
             raise
         raise AllaprimaError("This needs the training extra. In the checkout: pip install '.[train]'.") from error

@@ -4,8 +4,8 @@ Everything that takes long takes a `listener`, a callable that gets each event; 
 them, a program ignores them. The library itself never prints and never draws.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -21,12 +21,16 @@ class Started:
 
 @dataclass(frozen=True)
 class Advanced:
-    """So much of a task is done; the task is over when `done` reaches the total. total: where it is known better by now."""
+    """So much of a task is done; the task is over when `done` reaches the total. total: where it is known better by now.
+
+    values: what was measured at this point, by name.
+    """
 
     task: str
     done: float
     total: float | None = None
     note: str = ""
+    values: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ respect to the photo, where each ReLU passes it back only where its input and th
 what a deconvnet has no counterpart for, normalization, skips, resizes and padding, as their plain gradient.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +30,8 @@ from allaprima.media.pictures import read_photo
 from allaprima.models.blocks import Conv, Merge, Residual, SeparableResidual
 from allaprima.models.tensors import to_image, to_tensor
 from allaprima.models.transformer import Transformer, transformer
+from allaprima.train.checkpoint import read_checkpoint
 from allaprima.train.photos import BUNDLED
-from allaprima.train.trainer import read_checkpoint
 
 FEATURES = (Conv, Residual, SeparableResidual, Merge)
 LEAST = 16  # px, the smallest picture that a style network takes
@@ -101,7 +101,7 @@ def read_snapshots(run) -> list[Snapshot]:
         raise AllaprimaError(f"{folder} has no snapshots: train with --snapshots.")
     read = [read_checkpoint(file) for file in files]
     try:
-        kinds = [(values["settings"] | {"steps": 0}, values["style"]) for _, values in read]
+        kinds = [(replace(values["settings"], steps=1), values["style"]) for _, values in read]
         found = [
             _snapshot(tensors, values) for (tensors, values), kind in zip(read, kinds, strict=True) if kind == kinds[-1]
         ]
@@ -111,7 +111,7 @@ def read_snapshots(run) -> list[Snapshot]:
 
 
 def _snapshot(tensors, values):
-    network = transformer(values["settings"]["architecture"])
+    network = transformer(values["settings"].architecture)
     network.load_state_dict(tensors)
     return Snapshot(values["step"], network.eval().requires_grad_(False))
 

@@ -142,9 +142,8 @@ def _curves(history) -> bytes:
     drawing = figure(1090, 340)
     ax = drawing.subplots()
     window = max(1, len(history) // 50)
-    for costs, label, colour in zip(
-        np.array(history).T, ("J", "content", "style"), ("#d33", "#47d", "#2a2"), strict=True
-    ):
+    for label, colour in {"J": "#d33", "content": "#47d", "style": "#2a2"}.items():
+        costs = [row[label] for row in history]
         smooth = np.maximum(np.convolve(costs, np.ones(window) / window, "valid"), 1e-6)
         steps = np.arange(len(smooth)) + window / 2
         ax.semilogy(steps, smooth, color=colour)

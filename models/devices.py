@@ -23,13 +23,14 @@ def fast_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if fast else torch.float32
 
 
-def check_device(name: str | None) -> torch.device:
+def check_device(device: str | torch.device | None) -> torch.device:
     """The device of that name, or the default for None. Raises AllaprimaError when this machine does not have it."""
-    if name is None:
+    if device is None:
         return default_device()
     try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise AllaprimaError(f"This machine has no device {name!r}: leave --device out, or give cpu.") from error
-    return device
+        found = torch.device(device)
+        torch.zeros(1, device=found).cpu()
+    except (RuntimeError, AssertionError, TypeError, ValueError) as error:
+        here = "cpu, cuda" if torch.cuda.is_available() else "cpu, mps" if torch.backends.mps.is_available() else "cpu"
+        raise AllaprimaError(f"This machine has no device {str(device)!r}. It has: {here}.") from error
+    return found

@@ -14,11 +14,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from allaprima.core.errors import AllaprimaError
+from allaprima.core.events import Listener, Warned, ignore
 
 OXFORD_WEIGHTS = Path(__file__).parent / "weights" / "vgg16_oxford.safetensors"
 # For each network: convolutions in each of its five blocks.
 CONVS = {"vgg16_oxford": (2, 2, 3, 3, 3), "vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
-# What reading a file that is no state dict, or that of another network, may raise.
+# What reading a file that is not a state dict, or that of another network, may raise.
 UNREADABLE = (OSError, SafetensorError, RuntimeError, KeyError, EOFError, ValueError, AttributeError, UnpicklingError)
 CHANNELS = (64, 128, 256, 512, 512)
 
@@ -40,6 +41,7 @@ class LossNetwork(nn.Module):
     pooling: `max`, as trained, or `avg`, which Gatys et al. (2016) found to give slightly smoother pictures.
     weights: a local file instead of the default: safetensors for `vgg16_oxford`, torchvision's .pth for the others.
     dtype: what activations are computed in. torch.bfloat16 halves the time on CPUs and GPUs that have it.
+    listener: is told of a download.
 
     Raises AllaprimaError for an unknown name or pooling, and for weights that aren't there or don't fit.
     """
@@ -47,7 +49,14 @@ class LossNetwork(nn.Module):
     mean: torch.Tensor
     scale: torch.Tensor
 
-    def __init__(self, name="vgg16_oxford", pooling="max", weights=None, dtype=torch.float32):
+    def __init__(
+        self,
+        name: str = "vgg16_oxford",
+        pooling: str = "max",
+        weights=None,
+        dtype=torch.float32,
+        listener: Listener = ignore,
+    ):
         super().__init__()
         if name not in CONVS:
             raise AllaprimaError(f"There is no loss network {name!r}. Choose one of: {', '.join(CONVS)}.")
@@ -61,7 +70,7 @@ class LossNetwork(nn.Module):
                 convs[f"conv{block + 1}_{k + 1}"] = nn.Conv2d(channels, CHANNELS[block], 3, padding=1)
                 channels = CHANNELS[block]
         self.convs = nn.ModuleDict(convs)
-        self._load(weights)
+        self._load(weights, listener)
         if name == "vgg16_oxford":  # BGR, 0..255, minus the mean of ImageNet
             mean, scale = (103.939, 116.779, 123.68), (255.0, 255.0, 255.0)
         else:  # RGB, 0..1, standardised
@@ -73,12 +82,12 @@ class LossNetwork(nn.Module):
         # channels_last is a third faster than the plain layout, on CPU and GPU
         self.convs.to(dtype=dtype, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
-    def _load(self, weights):
+    def _load(self, weights, listener):
         try:
             if self.name == "vgg16_oxford":
                 state = load_file(weights or OXFORD_WEIGHTS)
             else:
-                state = _rename_torchvision(_torchvision_state(self.name, weights), self.convs)
+                state = _rename_torchvision(_torchvision_state(self.name, weights, listener), self.convs)
             self.convs.load_state_dict({key: value.float() for key, value in state.items()})
         except UNREADABLE as error:
             raise AllaprimaError(
@@ -126,17 +135,19 @@ class LossNetwork(nn.Module):
             )
 
 
-def _torchvision_state(name, weights):
+def _torchvision_state(name, weights, listener):
     """torchvision's weights as a state dict, from a file or through torchvision (its cache, else a download)."""
     if weights:
         return torch.load(weights, map_location="cpu", weights_only=True)
     from torchvision import models
 
     source = {"vgg16": models.VGG16_Weights, "vgg19": models.VGG19_Weights}[name].IMAGENET1K_V1
+    file = Path(torch.hub.get_dir()) / "checkpoints" / source.url.rsplit("/", 1)[-1]
+    if not file.exists():
+        listener(Warned(f"The weights of {name} are downloaded once, 0.6 GB, to {file.parent}."))
     try:
-        return source.get_state_dict(progress=True)
+        return source.get_state_dict(progress=False)
     except (URLError, OSError) as error:
-        file = Path(torch.hub.get_dir()) / "checkpoints" / source.url.rsplit("/", 1)[-1]
         raise AllaprimaError(
             f"The weights of {name} are not on this machine and can't be downloaded: put torchvision's "
             f"{file.name} into {file.parent}, or name it with --loss-weights."

@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, field
 
 import torch
 
+from allaprima.core.errors import AllaprimaError
 from allaprima.models.loss_network import LossNetwork
 
 CONTENT_LAYERS = {"relu3_3": 1.0}
@@ -40,10 +41,20 @@ class Objective:
 
     to_dict = asdict
 
+    @property
+    def weights(self) -> dict[str, float]:
+        """The weight of each term of J, by name; total variation only where it is asked for."""
+        return {"content": self.alpha, "style": self.beta} | ({"tv": self.tv} if self.tv else {})
+
+
+def weighted_sum(weights: dict[str, float], costs: dict[str, torch.Tensor]) -> torch.Tensor:
+    """The terms named by `weights`, each times its weight, added up: J, for the weights of an Objective."""
+    return sum(weight * costs[name] for name, weight in weights.items())
+
 
 @dataclass
 class Costs:
-    """What J is made of, each a float32 tensor [N], one value for each picture, with gradients.
+    """J and what it is made of, each a float32 tensor [N], one value for each picture, with gradients.
 
     content: per element, weighted by layer, before alpha. content_as_written: 1/2 of the squared distance itself.
     style: sum_l lambda[l] * J_style[l], before beta. style_layers: J_style[l] of each layer, before lambda.
@@ -141,6 +152,11 @@ class PerceptualLoss:
 
     def __call__(self, generated, content_targets, style_targets) -> Costs:
         """The Costs of pictures [N, 3, H, W] against targets from the two methods above."""
+        parts = self.parts(generated, content_targets, style_targets)
+        return Costs(weighted_sum(self.objective.weights, parts), **parts)
+
+    def parts(self, generated, content_targets, style_targets) -> dict:
+        """What Costs has but J, which alone depends on alpha, beta and the weight of TV."""
         goal = self.objective
         taps = self.network(generated, [*content_targets, *style_targets]) if content_targets or style_targets else {}
         zero = generated.new_zeros(len(generated), dtype=torch.promote_types(generated.dtype, torch.float32))
@@ -153,8 +169,7 @@ class PerceptualLoss:
         for layer, cost in layers.items():
             style = style + goal.style[layer] * cost
         tv = total_variation(generated) if goal.tv else zero
-        J = goal.alpha * content + goal.beta * style + goal.tv * tv
-        return Costs(J, content, as_written, style, layers, tv)
+        return {"content": content, "content_as_written": as_written, "style": style, "style_layers": layers, "tv": tv}
 
 
 @torch.no_grad()
@@ -165,6 +180,8 @@ def balance(network: LossNetwork, style: torch.Tensor, photos: torch.Tensor, obj
     painting begins with its share of J_style = 1, however strong or quiet the painting is at that layer. Content: each
     weight is divided by the median content cost of pairs of different photos, so that J_content = 1 means "as far from
     the photo as another photo". style: [1, 3, H, W]; photos: [N, 3, h, w] with N > 1; both 0..1.
+
+    Raises AllaprimaError when most of the photos are alike, which leaves no such unit.
     """
     loss = PerceptualLoss(network, objective)
     targets = loss.style_targets(style)
@@ -172,7 +189,10 @@ def balance(network: LossNetwork, style: torch.Tensor, photos: torch.Tensor, obj
     content, styles = {}, {}
     for layer, weight in objective.content.items():
         a = taps[layer].float()
-        content[layer] = weight / (content_cost(a, a.roll(1, 0)).median() / a[0].numel()).item()
+        distance = (content_cost(a, a.roll(1, 0)).median() / a[0].numel()).item()
+        if not distance > 0:
+            raise AllaprimaError("Most photos are black or all the same: give photos that differ from each other.")
+        content[layer] = weight / distance
     share = sum(objective.style.values()) or 1.0
     for layer, weight in objective.style.items():
         cost = style_cost(gram_matrix(taps[layer]), targets[layer]).median().item()

@@ -1,8 +1,5 @@
 """`allaprima inspect evolution`: snapshots of a training, guided projections against another way, the page."""
 
-import json
-import os
-import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,16 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from safetensors import safe_open
-from safetensors.torch import save_file
 
 from allaprima.commands.app import main
 from allaprima.insight.evolution import activations, feature_layers, follow, guided_projection, read_snapshots
 from allaprima.insight.features import find_photos
 from allaprima.models.tensors import to_tensor
 from allaprima.models.transformer import transformer
+from allaprima.train.checkpoint import checkpoint_of, snapshot_steps, write_checkpoint
+from allaprima.train.run import Stopped, train_style
 from allaprima.train.settings import Settings
-from allaprima.train.snapshots import snapshot_steps
-from allaprima.train.trainer import Trainer, checkpoint_of, train_style
 from conftest import PHOTOS, ROOT
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -42,12 +38,12 @@ def tensors(file):
 def trained(tmp_path_factory):
     """The model file of a small training with snapshots."""
     output = tmp_path_factory.mktemp("snapshots") / "small.onnx"
-    train_style(STYLE, output, replace(SMALL, snapshots=True), report=False)
+    train_style(STYLE, output, SMALL, snapshots=True)
     return output
 
 
 def test_snapshots_change_nothing_and_end_with_the_trained_weights(trained, tmp_path):
-    train_style(STYLE, tmp_path / "plain.onnx", SMALL, report=False)
+    train_style(STYLE, tmp_path / "plain.onnx", SMALL)
     plain, snapped = (tensors(checkpoint_of(output)) for output in (tmp_path / "plain.onnx", trained))
     assert plain.keys() == snapped.keys() and all(torch.equal(plain[key], snapped[key]) for key in plain)
     assert not list((tmp_path / "plain.run").glob("snapshot*"))
@@ -59,28 +55,18 @@ def test_snapshots_change_nothing_and_end_with_the_trained_weights(trained, tmp_
     )
 
 
-def test_snapshots_survive_an_interruption(trained, tmp_path, monkeypatch):
-    step = Trainer.step
-
-    def interrupted(self):
-        values = step(self)
-        if self.done == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return values
-
-    monkeypatch.setattr(Trainer, "step", interrupted)
-    output = tmp_path / "small.onnx"
-    with pytest.raises(KeyboardInterrupt):
-        train_style(STYLE, output, replace(SMALL, snapshots=True), report=False)
+def test_snapshots_survive_an_interruption(trained, tmp_path):
+    output, answers = tmp_path / "small.onnx", iter([False, False, True])
+    with pytest.raises(Stopped):
+        train_style(STYLE, output, SMALL, snapshots=True, stop=lambda: next(answers))
     assert [s.step for s in read_snapshots(output)] == [1, 2, 3]
-    monkeypatch.setattr(Trainer, "step", step)
-    train_style(STYLE, output, resume=True, report=False)
+    train_style(STYLE, output, resume=True)
     whole, resumed = read_snapshots(trained), read_snapshots(tmp_path / "small.run")
     assert [s.step for s in resumed] == [s.step for s in whole] == [1, 2, 3, 4, 6]
     for a, b in zip(whole, resumed, strict=True):
         state = b.network.state_dict()
         assert all(torch.equal(value, state[key]) for key, value in a.network.state_dict().items())
-    train_style(STYLE, output, replace(SMALL, snapshots=True, steps=9), resume=True, report=False)
+    train_style(STYLE, output, steps=9, resume=True)
     assert [s.step for s in read_snapshots(output)] == [1, 2, 3, 4, 6, 9]  # of a training that went on
 
 
@@ -88,11 +74,8 @@ def test_snapshots_of_another_training_are_passed_over(trained, tmp_path):
     run = tmp_path / "two.run"
     run.mkdir()
     values = {"settings": replace(SMALL, seed=7).to_dict(), "style": "other", "step": 5}
-    save_file(
-        tensors(next(trained.with_suffix(".run").glob("snapshot*"))),
-        run / "snapshot-000005.safetensors",
-        {"allaprima": json.dumps(values)},
-    )
+    weights = tensors(next(trained.with_suffix(".run").glob("snapshot*")))
+    write_checkpoint(run / "snapshot-000005.safetensors", weights, values)
     for file in sorted(trained.with_suffix(".run").glob("snapshot*")):
         (run / file.name).write_bytes(file.read_bytes())
     assert [s.step for s in read_snapshots(run)] == [1, 2, 3, 4, 6]
@@ -108,7 +91,12 @@ def test_snapshot_steps(steps):
 
 def test_the_train_command_has_the_option(monkeypatch, tmp_path):
     seen = []
-    monkeypatch.setattr("allaprima.train.trainer.train_style", lambda *a, **k: seen.append(a[2].snapshots))
+
+    def begin(style, output, settings, **options):
+        seen.append(settings.snapshots)
+        raise SystemExit
+
+    monkeypatch.setattr("allaprima.train.run.begin", begin)
     for more in ([], ["--snapshots"]):
         monkeypatch.setattr(sys, "argv", ["allaprima", "train", str(STYLE), "--no-report", *more])
         with pytest.raises(SystemExit):
@@ -142,12 +130,9 @@ def test_evolution_of_bad_input(inspect, trained, arguments, sentence):
 def test_broken_snapshots(inspect, tmp_path):
     (tmp_path / "a.run").mkdir()
     (tmp_path / "a.run" / "snapshot-000001.safetensors").write_bytes(b"nothing")
-    assert "snapshot-000001.safetensors is no checkpoint" in inspect("evolution", tmp_path / "a.run")[1]
-    save_file(
-        {},
-        tmp_path / "a.run" / "snapshot-000001.safetensors",
-        {"allaprima": json.dumps({"settings": SMALL.to_dict(), "style": "", "step": 1})},
-    )
+    assert "snapshot-000001.safetensors is not a checkpoint" in inspect("evolution", tmp_path / "a.run")[1]
+    values = {"settings": SMALL.to_dict(), "style": "", "step": 1}
+    write_checkpoint(tmp_path / "a.run" / "snapshot-000001.safetensors", {}, values)
     assert "snapshots in" in inspect("evolution", tmp_path / "a.run")[1]
 
 

@@ -10,6 +10,7 @@ from allaprima.core.contract import Card
 from allaprima.media.pictures import read_rgb
 from allaprima.models.export import thumbnail, to_jpeg
 from allaprima.models.tensors import read_style, to_image
+from allaprima.train import loss, schedule, soap
 from allaprima.train.photos import BUNDLED
 
 SHOWN = BUNDLED / "chelsea.jpg"  # the photo that stands for a style whose painting may not be included
@@ -19,9 +20,12 @@ def make_card(trainer, style, about: dict, painting=True) -> Card:
     """The card of a finished training on the painting `style`. about: `name`, `credit`, `licence`.
 
     painting: whether the painting goes along, as the training saw it; its Gram matrices do instead where it may not.
-    No folder of this machine is written down: of the settings that are paths, the last part is.
+    No folder of this machine is written down: of the settings that are paths, the last part is. With the settings go the
+    start that the network had, the numbers that are `fixed`, and `rate_factor`, the part of the learning rate that was left
+    after divergences.
     """
-    settings = trainer.settings.to_dict()
+    settings = trainer.settings.to_dict() | {"start": trainer.start}
+    settings |= {"fixed": fixed_numbers(), "rate_factor": trainer.rate_factor}
     for key in ("photos", "loss_weights"):
         settings[key] = settings[key] and Path(settings[key]).name
     card = Card(
@@ -36,3 +40,12 @@ def make_card(trainer, style, about: dict, painting=True) -> Card:
     grams = {layer: gram[0].float().cpu().numpy() for layer, gram in trainer.style_targets.items()}
     shown = trainer.stylize(torch.from_numpy(np.array(read_rgb(SHOWN))).permute(2, 0, 1))
     return replace(card, grams=grams, thumbnail=thumbnail(to_image(shown)))
+
+
+def fixed_numbers() -> dict[str, dict]:
+    """What shapes every training and is not a setting, by file: the upper-case numbers of schedule.py, loss.py, soap.py."""
+    files = {"schedule": schedule, "loss": loss, "soap": soap}
+    return {
+        file: {name.lower(): value for name, value in vars(module).items() if name.isupper()}
+        for file, module in files.items()
+    }

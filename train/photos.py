@@ -1,6 +1,7 @@
 """Photos to train on: decoded once, kept in memory as uint8, cropped at random on the device."""
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ from torch.nn import functional as F
 
 from allaprima.core.errors import AllaprimaError
 from allaprima.media.pictures import picture_files, read_rgb
+from allaprima.train import schedule
+from allaprima.train.settings import Settings
 
 BUNDLED = Path(__file__).parent / "photos"
 # Bundled photos that are kept for measuring: a face, a building, a landscape.
@@ -98,3 +101,24 @@ class Photos:
                 crop = F.interpolate(crop, (size, size), mode="bilinear", antialias=True)
             crops.append(crop.flip(3) if random.random() < 0.5 else crop)
         return torch.cat(crops)
+
+
+class Batches:
+    """The crops of each step and their content targets, which would take a quarter of a step's time to compute anew.
+
+    Which batch a step uses, and how large its crops are, follows from the step alone (train/schedule.py).
+    crops: makes those of a batch from (count, seed, part), as `Photos.batch`. targets: what is kept with them.
+    """
+
+    def __init__(self, settings: Settings, crops: Callable, targets: Callable):
+        self.settings, self.crops, self.targets = settings, crops, targets
+        self.ready = {}
+
+    def at(self, step: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """The photos of a step, float [batch, 3, side, side], 0..1, and their targets."""
+        s, number = self.settings, schedule.batch_number(self.settings, step)
+        self.ready = {key: batch for key, batch in self.ready.items() if key >= schedule.oldest_batch(step)}
+        if number not in self.ready:
+            photos = self.crops(s.batch, s.seed * 1_000_003 + number, schedule.crop_part(s, number))
+            self.ready[number] = photos, self.targets(photos)
+        return self.ready[number]

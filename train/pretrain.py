@@ -1,14 +1,11 @@
 """How the bundled start of a network is made, from which `train` learns a new style: by learning many styles at once.
 
-    python -m allaprima.train.pretrain PAINTING... --photos FOLDER -o models/weights/live.safetensors
+benchmarks/make_start.py runs it.
 
 All styles have the convolutions in common, and each its own normalizations and last convolution (Dumoulin, Shlens and
 Kudlur, *A Learned Representation for Artistic Style*, ICLR 2017). The start has the mean of those: a style that is none of
 them, a few steps from each. docs/networks.md says what else was tried.
 """
-
-import argparse
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,8 +13,8 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch.func import functional_call
 
+from allaprima.core.events import Advanced, Listener, Started, Wrote, ignore
 from allaprima.core.files import atomic
-from allaprima.core.progress import progress_bar
 from allaprima.media.pictures import read_rgb
 from allaprima.models.perceptual import PerceptualLoss, balance
 from allaprima.models.tensors import as_style
@@ -55,17 +52,18 @@ class ManyStyles(Trainer):
 
     def __init__(self, paintings: list, settings: Settings, device=None):
         super().__init__(paintings[0], settings, device)
-        random, photos = np.random.default_rng(settings.seed), self._crops(8, BALANCE_SEED)
+        random, photos = np.random.default_rng(settings.seed), self.crops(8, BALANCE_SEED)
         pictures = [picture for file in paintings for picture in variants(read_rgb(file), random)]
         self.styles = [Style(self, picture, photos) for picture in pictures]
         common = [parameter for name, parameter in self.network.named_parameters() if not is_own(name)]
         own = [parameter for style in self.styles for parameter in style.parameters.values()]
         self.optimizer = OPTIMIZERS["soap"](common, settings.learning_rate)
         self.own_optimizer = OPTIMIZERS["adam"](own, settings.learning_rate)
-        self.cost = self._cost  # never compiled: it differs from step to step
+        self.added = {}
+        self.terms = self.costs  # never compiled: it differs from step to step
 
     def step(self):
-        """A step of `Trainer` for one style, whose own parameters move too; returns (J, content, style)."""
+        """A step of `Trainer` for one style, whose own parameters move too; returns J and the costs, by name."""
         self.style = self.styles[np.random.default_rng((self.settings.seed, self.done, 2)).integers(len(self.styles))]
         for group in self.own_optimizer.param_groups:
             group["lr"] = self.learning_rate()
@@ -74,15 +72,16 @@ class ManyStyles(Trainer):
         self.own_optimizer.step()  # passes over the styles without a gradient
         return values
 
-    def _settled(self):
+    def settled(self):
         return False  # the running averages are those of all styles
 
-    def _crops(self, count, seed, part=1.0):
-        return super()._crops(count, seed, self.settings.early_size)  # larger ones in the end made a start no better
+    def crops(self, count, seed, part=1.0):
+        return super().crops(count, seed, self.settings.early_size)  # larger ones in the end made a start no better
 
-    def _cost(self, photos, content_targets, noise):
+    def costs(self, photos, content_targets, noise):
         stylized = functional_call(self.network, self.style.parameters, (photos,))
-        return self.style.loss(stylized, content_targets, self.style.targets), 0.0, 0.0
+        parts = self.style.loss.parts(stylized, content_targets, self.style.targets)
+        return {name: parts[name] for name in self.of_J}
 
     def write(self, output):
         """The start: the common parameters and the mean of the styles' own; safetensors, half precision."""
@@ -114,26 +113,14 @@ def recoloured(picture: Image.Image, random) -> Image.Image:
     return Image.fromarray(hsv, "HSV").convert("RGB")
 
 
-def pretrain(paintings: list, output, settings: Settings, device=None):
+def pretrain(paintings: list, output, settings: Settings, device=None, listener: Listener = ignore):
     """Train on `paintings` (files) and write the start, every WRITE_EVERY steps and at the end."""
     trainer = ManyStyles(paintings, settings, device)
-    with progress_bar() as bar:
-        task = bar.add_task("steps", total=settings.steps, note="")
-        while trainer.done < settings.steps:
-            trainer.step()
-            recent = np.mean([J for J, _, _ in trainer.history[-500:]])
-            bar.update(task, completed=trainer.done, note=f"{len(trainer.styles)} styles  J {recent:.3f}")
-            if trainer.done % WRITE_EVERY == 0 or trainer.done == settings.steps:
-                trainer.write(output)
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("paintings", type=Path, nargs="+")
-    parser.add_argument("--photos", help="folder of photos (default: the bundled ones)")
-    parser.add_argument("--architecture", default="live")
-    parser.add_argument("--steps", type=int, default=SETTINGS["steps"])
-    parser.add_argument("-o", "--output", type=Path, required=True)
-    given = parser.parse_args()
-    chosen = SETTINGS | {"architecture": given.architecture, "photos": given.photos, "steps": given.steps}
-    pretrain(given.paintings, given.output, Settings(**chosen))
+    listener(Started("pretraining", settings.steps, "steps", f"Learning {len(trainer.styles)} styles at once."))
+    while trainer.done < settings.steps:
+        trainer.step()
+        recent = np.mean([row["J"] for row in trainer.history[-500:]])
+        listener(Advanced("pretraining", trainer.done, note=f"J {recent:.3f}"))
+        if trainer.done % WRITE_EVERY == 0 or trainer.done == settings.steps:
+            trainer.write(output)
+    listener(Wrote(output))

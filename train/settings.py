@@ -1,78 +1,187 @@
-"""Everything that can be set about a training, and the presets."""
+"""Everything that can be set about a training, said once.
+
+Type, default, range and help of a setting are in its field of `Settings`. The options of `allaprima train`, the reading of
+TOML files, the checks and `help(Settings)` follow from there. What shapes a training too but is fixed, the same for all, are
+the upper-case numbers of schedule.py, loss.py and soap.py; the model file has both.
+"""
 
 import tomllib
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import Field, asdict, dataclass, field, fields, replace
+from math import isfinite
+from numbers import Integral, Real
+from os import PathLike, fspath
 from pathlib import Path
 
 from allaprima.core.errors import AllaprimaError
 
+MODEL, OBJECTIVE, DATA = "The network", "The objective", "The photos"  # groups in the help
 
-@dataclass
+
+def _setting(default, panel, help, *, above=None, least=None, most=None, choices=None, options=None):
+    """A field of Settings. above, least, most: its range. options: names on the command line, where not the field's own."""
+    meta = {"panel": panel, "help": help, "above": above, "least": least, "most": most}
+    meta |= {"choices": choices, "options": options}
+    if isinstance(default, dict):
+        return field(default_factory=default.copy, metadata=meta)
+    return field(default=default, metadata=meta)
+
+
+@dataclass(frozen=True)
 class Settings:
-    """A training's settings; they are written into the model file.
+    """All settings of a training; they are written into the model file.
 
-    size: side of the training crops in pixels. early_size: that of the first crops, as a part of `size`, at the same scale:
-    smaller ones teach nearly as much in less time. style_size: the painting's long side in pixels, which sets the brush:
-    larger means larger strokes. alpha, beta: weights of content and style after balancing (see models/perceptual.py,
-    `balance`). stylization: the content cost (1: as far from the photo as another photo) to which beta is steered while
-    training goes on, because one beta is a tint for one painting and the loss of every face for another; less where
-    the style is there before. 0 leaves beta as it is, and so does a beta that is given. stability: weight of the part of
-    a camera's noise that the picture shows, which flickers in a video. evenness: weight of the grid that the network leaves
-    in it (both: `Trainer._cost`).
-    photos: folder, video, or None for the bundled photos. start: `pretrained`, for the weights that come with the package,
-    where the network has any, or `scratch`, for random ones.
-    optimizer: `soap` (train/soap.py), or `adam`, as Johnson et al., who used a learning rate of 1e-3.
-    snapshots: keep the weights of some steps for `inspect evolution`; changes nothing else.
+    Taken as they are: what belongs together, as a beta that is given and no steering, is up to `change` and `make_settings`.
+    Raises AllaprimaError when the type or the range of a setting is wrong.
     """
 
-    architecture: str = "live"
-    start: str = "pretrained"
-    steps: int = 2200
-    batch: int = 1
-    size: int = 256
-    early_size: float = 0.75
-    style_size: int = 512
-    optimizer: str = "soap"
-    learning_rate: float = 5e-3
-    warmup: int = 30
-    alpha: float = 1.0
-    beta: float = 2.5
-    stylization: float = 0.6
-    stability: float = 0.1
-    evenness: float = 0.01
-    tv: float = 0.0
-    content_layers: dict = field(default_factory=lambda: {"relu3_3": 1.0})
-    style_layers: dict = field(default_factory=lambda: {"relu1_2": 1.0, "relu2_2": 1.0, "relu3_3": 1.0, "relu4_3": 1.0})
-    loss_network: str = "vgg16_oxford"
-    loss_weights: str | None = None
-    pooling: str = "max"
-    photos: str | None = None
-    held_out: int = 3
-    seed: int = 0
-    snapshots: bool = False
+    architecture: str = _setting("live", MODEL, "The network to train.", choices=("live", "best", "johnson"))
+    start: str = _setting(
+        "pretrained",
+        MODEL,
+        "Weights to start from, those that come with the package, where the network has any, or random ones.",
+        choices=("pretrained", "scratch"),
+        options=("--start", "--from"),
+    )
+    steps: int = _setting(2200, MODEL, "Steps of the optimizer.", least=1)
+    batch: int = _setting(1, MODEL, "Photos in a step.", least=1)
+    size: int = _setting(256, MODEL, "Side of the training crops in pixels.", least=64)
+    early_size: float = _setting(
+        0.75,
+        MODEL,
+        "Side of the first crops as a part of size: they teach nearly as much in less time.",
+        least=0.5,
+        most=1,
+    )
+    optimizer: str = _setting("soap", MODEL, "The optimizer.", choices=("soap", "adam"))
+    learning_rate: float = _setting(5e-3, MODEL, "Highest learning rate.", above=0)
+    warmup: int = _setting(30, MODEL, "Steps until the highest learning rate.", least=0)
+    seed: int = _setting(0, MODEL, "Random seed.", least=0, most=2**32 - 1)
+    style_size: int = _setting(
+        512, OBJECTIVE, "Long side of the painting in pixels: larger means larger strokes.", least=64
+    )
+    alpha: float = _setting(1.0, OBJECTIVE, "Weight of the content cost.", least=0)
+    beta: float = _setting(
+        2.5, OBJECTIVE, "Weight of the style cost; when given, it is fixed and stylization is not used.", least=0
+    )
+    stylization: float = _setting(
+        0.6,
+        OBJECTIVE,
+        "How far to go from the photo: 0.4 a little, 0.8 far. It is the content cost that beta is steered to, where 1 is "
+        "that of another photo; 0 leaves beta as it is.",
+        least=0,
+    )
+    stability: float = _setting(
+        0.1, OBJECTIVE, "Weight of the camera noise that pictures show, which flickers in a video.", least=0
+    )
+    evenness: float = _setting(0.01, OBJECTIVE, "Weight of the grid that a network leaves in its pictures.", least=0)
+    tv: float = _setting(0.0, OBJECTIVE, "Weight of the total variation.", least=0)
+    content_layers: dict[str, float] = _setting(
+        {"relu3_3": 1.0}, OBJECTIVE, "Layers of the content cost and their weights."
+    )
+    style_layers: dict[str, float] = _setting(
+        {"relu1_2": 1.0, "relu2_2": 1.0, "relu3_3": 1.0, "relu4_3": 1.0},
+        OBJECTIVE,
+        "Layers of the style cost and their weights.",
+    )
+    loss_network: str = _setting(
+        "vgg16_oxford", OBJECTIVE, "The loss network.", choices=("vgg16_oxford", "vgg16", "vgg19")
+    )
+    loss_weights: str | None = _setting(None, OBJECTIVE, "Local file with the weights of the loss network.")
+    pooling: str = _setting("max", OBJECTIVE, "Pooling in the loss network.", choices=("max", "avg"))
+    photos: str | None = _setting(
+        None, DATA, "Folder of photos, or a video, to learn on. Without it, the bundled photos."
+    )
+    held_out: int = _setting(3, DATA, "Photos kept out of the training to measure on: at most a tenth of all.", least=1)
+    snapshots: bool = _setting(
+        False, DATA, "Keep the weights of eight steps, for allaprima inspect evolution; changes nothing else."
+    )
 
     to_dict = asdict
 
-    def check(self):
-        """Raise AllaprimaError for the first setting that makes no sense."""
-        for name in ("steps", "batch", "size", "style_size", "learning_rate", "held_out"):
-            if not getattr(self, name) > 0:
-                raise AllaprimaError(f"{name} is {getattr(self, name)}: give a number above 0.")
-        for name in ("alpha", "beta", "stylization", "stability", "evenness", "tv", "warmup"):
-            if not getattr(self, name) >= 0:
-                raise AllaprimaError(f"{name} is {getattr(self, name)}: give 0 or more.")
-        if self.start not in ("pretrained", "scratch"):
-            raise AllaprimaError(f"There is no start {self.start!r}. Choose pretrained or scratch.")
-        if not 0.5 <= self.early_size <= 1:
-            raise AllaprimaError(f"early_size is {self.early_size}: give a part of size from 0.5 to 1.")
-        if self.optimizer not in ("soap", "adam"):
-            raise AllaprimaError(f"There is no optimizer {self.optimizer!r}. Choose soap or adam.")
-        if self.size < 64 or self.style_size < 64:
-            raise AllaprimaError("size and style_size must be at least 64 pixels, for the loss network to see a style.")
-        return self
+    def __post_init__(self):
+        for each in fields(self):
+            object.__setattr__(self, each.name, _checked(each, getattr(self, each.name)))
+        if not (self.content_layers or self.style_layers):
+            raise AllaprimaError("content_layers and style_layers are both empty: name at least one layer.")
 
 
-# How long each takes on the machine at hand is printed a few steps into the training.
+def described(setting: Field) -> str:
+    """The help of a setting, with its choices and its default: "The optimizer: soap or adam. Default: soap."."""
+    text, choices, default = setting.metadata["help"], setting.metadata["choices"], getattr(_DEFAULTS, setting.name)
+    if choices:
+        text = f"{text[:-1]}: {_listed(choices)}."
+    if default is None or default is False:
+        return text
+    return f"{text} Default: {_as_text(default) if isinstance(default, dict) else default}."
+
+
+def _listed(words):
+    return " or ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+
+
+def _as_text(layers):
+    return ",".join(f"{name}={weight:g}" for name, weight in layers.items())
+
+
+def _checked(setting: Field, value):
+    """The value of a setting, in the setting's own type."""
+    kind, meta, known = setting.type, setting.metadata, False
+    if kind == dict[str, float]:
+        value = parse_layers(value) if isinstance(value, str) else value
+        known = isinstance(value, dict) and all(
+            isinstance(layer, str) and _is_number(weight, Real) and 0 <= weight < float("inf")
+            for layer, weight in value.items()
+        )
+        return {layer: float(weight) for layer, weight in value.items()} if known else _refuse(setting, value)
+    if kind in (int, float):
+        if not _is_number(value, Integral if kind is int else Real):
+            _refuse(setting, value)
+        value, (above, least, most) = kind(value), (meta[name] for name in ("above", "least", "most"))
+        known = isfinite(value) and not (
+            (above is not None and value <= above)
+            or (least is not None and value < least)
+            or (most is not None and value > most)
+        )
+    elif kind is bool:
+        known = isinstance(value, bool)
+    elif kind is str:
+        known = value in meta["choices"]
+    else:  # a path, or None
+        value = fspath(value) if isinstance(value, PathLike) else value
+        known = value is None or (isinstance(value, str) and value)
+    return value if known else _refuse(setting, value)
+
+
+def _is_number(value, kind):
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def _refuse(setting: Field, value):
+    raise AllaprimaError(f"{setting.name} must be {_allowed(setting)}, not {value!r}.")
+
+
+def _allowed(setting: Field) -> str:
+    """What a setting may be, for a sentence."""
+    kind, meta = setting.type, setting.metadata
+    if kind == dict[str, float]:
+        return "names of layers, each with a weight of at least 0, such as relu3_3=1,relu4_3=0.5"
+    if meta["choices"]:
+        return _listed(meta["choices"])
+    if kind is bool:
+        return "true or false"
+    if kind not in (int, float):
+        return "a path"
+    number = "a whole number" if kind is int else "a number"
+    if meta["most"] is not None:
+        return f"{number} from {meta['least']} to {meta['most']}"
+    return f"{number} above {meta['above']}" if meta["above"] is not None else f"{number} of at least {meta['least']}"
+
+
+_DEFAULTS = Settings()
+Settings.__doc__ = (
+    (Settings.__doc__ or "") + "\n" + "\n".join(f"    {each.name}: {described(each)}" for each in fields(Settings))
+)
+
 PRESETS = {
     "quick": {},
     "balanced": {"steps": 4000, "batch": 4, "early_size": 1.0},  # a second size would be compiled anew
@@ -85,50 +194,50 @@ AS_PUBLISHED = {"johnson": {"optimizer": "adam", "learning_rate": 1e-3, "stabili
 
 
 def preset_for(device_type: str) -> str:
-    """`quick` for a CPU: done in the time of a coffee; `balanced` for a GPU: done in a few minutes."""
+    """`quick` for a CPU, minutes of training; `balanced` for a GPU ("cuda")."""
     return "balanced" if device_type == "cuda" else "quick"
 
 
 def make_settings(preset: str, config=None, **overrides) -> Settings:
-    """A preset, changed by a TOML file `config`, changed by `overrides` that are not None.
+    """The settings of a training: a preset, changed by a TOML file `config`, changed by `overrides` that are not None.
 
-    Raises AllaprimaError for an unknown preset or setting, a wrong type, or a file that can't be read.
+    Raises AllaprimaError for an unknown preset or setting, a wrong type or range, or a file that can't be read.
     """
     if preset not in PRESETS:
         raise AllaprimaError(f"There is no preset {preset!r}. Choose one of: {', '.join(PRESETS)}.")
-    values = PRESETS[preset] | (_read_config(config) if config else {})
-    return change(change(Settings(), values), overrides)
+    return change(_DEFAULTS, PRESETS[preset], _read_config(config) if config else {}, overrides)
 
 
-def change(settings: Settings, values: dict) -> Settings:
-    """Settings with those of `values` that are not None; checks names, types and ranges."""
-    values = {name: value for name, value in values.items() if value is not None}
-    if "beta" in values:
-        values = {"stylization": 0.0} | values
-    values = AS_PUBLISHED.get(values.get("architecture"), {}) | values
-    known = [f.name for f in fields(Settings)]
-    for name, value in values.items():
+def change(settings: Settings, *layers: dict) -> Settings:
+    """`settings`, changed by what a newly named architecture was published with, then by each of `layers` in turn.
+
+    layers: values by name; None leaves a setting as it is. A beta is an alternative to a stylization, so one that is
+    given turns the steering of earlier layers off. Raises AllaprimaError for an unknown name, a wrong type or range.
+    """
+    given = {}
+    for layer in layers:
+        layer = {name: value for name, value in layer.items() if value is not None}
+        given |= {"stylization": 0.0} | layer if "beta" in layer else layer
+    known = [each.name for each in fields(Settings)]
+    for name in given:
         if name not in known:
             raise AllaprimaError(f"There is no setting {name!r}. The settings are: {', '.join(known)}.")
-        default = getattr(Settings(), name)
-        if isinstance(default, float) and type(value) is int:
-            values[name] = float(value)
-        elif type(value) is not (str if default is None else type(default)):
-            raise AllaprimaError(f"{name} is {value!r}: give a value like {default!r}.")
-    return replace(settings, **values).check()
+    architecture = given.get("architecture")
+    published = AS_PUBLISHED.get(architecture, {}) if isinstance(architecture, str) else {}
+    return replace(settings, **published | given)
 
 
-def _read_config(file):
+def _read_config(file) -> dict:
     try:
-        return tomllib.loads(Path(file).read_text())
+        return tomllib.loads(Path(file).read_bytes().decode("utf-8-sig"))
     except FileNotFoundError as error:
         raise AllaprimaError(f"{file} does not exist: check the spelling of --config.") from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise AllaprimaError(f"{file} can't be read as TOML ({error}): write lines like `steps = 1000`.") from error
+        raise AllaprimaError(f"{file} can't be read as TOML ({error}): write lines such as `steps = 1000`.") from error
 
 
-def parse_layers(text: str | None) -> dict | None:
-    """`relu3_3,relu4_3=0.5` as {"relu3_3": 1.0, "relu4_3": 0.5}."""
+def parse_layers(text: str | None) -> dict[str, float] | None:
+    """`relu3_3,relu4_3=0.5` as {"relu3_3": 1.0, "relu4_3": 0.5}. Raises AllaprimaError for anything else."""
     if text is None:
         return None
     layers = {}
@@ -137,5 +246,7 @@ def parse_layers(text: str | None) -> dict | None:
         try:
             layers[name.strip()] = float(weight or 1)
         except ValueError as error:
-            raise AllaprimaError(f"{part!r} is no layer and weight: write them as relu3_3=0.5,relu4_3=1.") from error
+            raise AllaprimaError(
+                f"{part!r} is not a layer and its weight: write them as relu3_3=0.5,relu4_3=1."
+            ) from error
     return layers

@@ -2,10 +2,12 @@
 
 import torch
 
-LARGEST = (
-    1024  # rows or columns beyond which a side of a matrix is left as it is: its basis would take longer than the step
-)
+# A side of a matrix with more rows or columns is left as it is: its basis would take longer than the step.
+LARGEST = 1024
 TURN_EVERY = 10  # steps between refinements of the bases
+BETAS = 0.9, 0.99  # of Adam: for the mean and for the square of the gradient
+SHAMPOO_BETA = 0.95  # for the averages that the bases are the eigenvectors of
+EPS = 1e-8
 
 
 class Soap(torch.optim.Optimizer):
@@ -20,8 +22,6 @@ class Soap(torch.optim.Optimizer):
     basis `left` or `right`, the average, and `left_basis` or `right_basis`, its eigenvectors in columns. All contiguous, as
     they are when they come back from a file: products of other layouts are rounded otherwise.
     """
-
-    BETAS, SHAMPOO_BETA, EPS = (0.9, 0.99), 0.95, 1e-8
 
     def __init__(self, parameters, lr):
         super().__init__(parameters, {"lr": lr})
@@ -41,12 +41,12 @@ class Soap(torch.optim.Optimizer):
             self._begin(state, parameter, gradient)
             return
         state["step"] += 1
-        count, (beta1, beta2) = state["step"].item(), self.BETAS
+        count, (beta1, beta2) = state["step"].item(), BETAS
         state["mean"].lerp_(gradient, 1 - beta1)
         turned = self._turn(state, gradient)
         state["square"].mul_(beta2).addcmul_(turned, turned, value=1 - beta2)
         mean = self._turn(state, state["mean"]) / (1 - beta1**count)
-        move = mean / ((state["square"] / (1 - beta2**count)).sqrt() + self.EPS)
+        move = mean / ((state["square"] / (1 - beta2**count)).sqrt() + EPS)
         parameter.sub_(lr * self._turn(state, move, back=True).reshape(parameter.shape))
         self._refine(state, gradient, count)
 
@@ -69,7 +69,7 @@ class Soap(torch.optim.Optimizer):
 
     def _refine(self, state, gradient, count):
         for side in state.keys() & {"left", "right"}:
-            state[side].lerp_(_product(gradient, side), 1 - self.SHAMPOO_BETA)
+            state[side].lerp_(_product(gradient, side), 1 - SHAMPOO_BETA)
             if count % TURN_EVERY == 0:
                 state[side + "_basis"] = torch.linalg.qr(state[side] @ state[side + "_basis"])[0].contiguous()
 

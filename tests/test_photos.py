@@ -1,0 +1,89 @@
+"""Photos to train on: what is read, what is kept out, which crops a step has."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from allaprima.core.errors import AllaprimaError
+from allaprima.media.pictures import read_rgb
+from allaprima.models.tensors import read_style
+from allaprima.train import schedule
+from allaprima.train.photos import BUNDLED, BUNDLED_HELD_OUT, Batches, Photos
+from clips import panned, write_clip
+from training import SMALL, STYLE
+
+
+def test_photos_come_from_nested_folders_and_broken_ones_are_counted(tmp_path):
+    nested = tmp_path / "a" / "b"
+    nested.mkdir(parents=True)
+    for number, name in enumerate(["astronaut.jpg", "coffee.jpg", "fig.jpg"]):
+        Image.open(BUNDLED / name).save(nested / f"{number}.png")
+    (tmp_path / "broken.jpg").write_bytes((BUNDLED / "life.jpg").read_bytes()[:500])
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "notes.txt").write_text("no photo")
+    photos = Photos(tmp_path, size=64)
+    assert (len(photos.train), len(photos.held_out), photos.skipped) == (2, 1, 2)
+    assert all(min(p.shape[1:]) == 96 and p.dtype == torch.uint8 for p in photos.train)
+
+
+def test_16_bit_and_turned_pictures_are_read_as_they_look(tmp_path):
+    ramp = np.tile(np.arange(0, 65536, 256, dtype=np.uint16), (80, 1))
+    Image.fromarray(ramp).save(tmp_path / "deep.png")
+    assert np.abs(np.asarray(read_rgb(tmp_path / "deep.png"))[..., 0].astype(int) - ramp // 257).max() <= 1
+    exif = Image.Exif()
+    exif[274] = 6  # shown a quarter turn clockwise
+    Image.new("RGB", (40, 20)).save(tmp_path / "turned.jpg", exif=exif)
+    assert read_rgb(tmp_path / "turned.jpg").size == (20, 40)
+
+
+def test_crops_are_a_function_of_the_seed():
+    photos = Photos(size=64)
+    assert len(photos.train) == 12 and sorted(photos.names) == sorted(BUNDLED_HELD_OUT)
+    first, again, other = photos.batch(3, 1), photos.batch(3, 1), photos.batch(3, 2)
+    assert first.shape == (3, 3, 64, 64) and first.min() >= 0 and first.max() <= 1
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    assert photos.batch(3, 1, part=0.75).shape == (3, 3, 48, 48)
+
+
+def test_batches_come_back_and_others_have_the_same():
+    """Content targets are computed once for about REUSE steps, and follow from the number of the step alone."""
+    settings, photos, computed = replace(SMALL, batch=4), Photos(size=64), []
+    batches = Batches(settings, photos.batch, lambda crops: computed.append(len(crops)))
+    seen = [batches.at(step)[0].sum().item() for step in range(80)]
+    assert len(computed) == len(set(seen)) < 40 and len(batches.ready) <= schedule.WAITING // 4
+    other = Batches(settings, photos.batch, lambda crops: None)
+    assert [other.at(step)[0].sum().item() for step in (3, 40, 77)] == [seen[step] for step in (3, 40, 77)]
+
+
+def test_the_first_crops_are_smaller_and_a_continued_training_has_the_same():
+    settings, photos = replace(SMALL, steps=400, early_size=0.75), Photos(size=64)
+    batches, again = (Batches(settings, photos.batch, lambda crops: None) for _ in range(2))
+    sides = [batches.at(step)[0].shape[-1] for step in range(400)]
+    assert set(sides[:150]) == {48} and set(sides[280:]) == {64} and set(sides[150:280]) == {48, 64}
+    assert [again.at(step)[0].shape[-1] for step in (200, 230, 260)] == [sides[step] for step in (200, 230, 260)]
+
+
+def test_photos_from_a_video(tmp_path):
+    clip = tmp_path / "clip.mp4"
+    write_clip(clip, panned(12, 160, 120))
+    photos = Photos(clip, size=64)
+    assert len(photos.train) + len(photos.held_out) == 12 and photos.train[0].shape == (3, 96, 128)
+
+
+def test_style_size_is_the_long_side():
+    assert max(read_style(STYLE, 200).shape[2:]) == 200
+
+
+@pytest.mark.parametrize(
+    "make, words",
+    [
+        (lambda folder: folder / "missing", "not a folder"),
+        (lambda folder: folder, "no photos"),
+    ],
+)
+def test_nothing_to_train_on(tmp_path, make, words):
+    with pytest.raises(AllaprimaError, match=words):
+        Photos(make(tmp_path))

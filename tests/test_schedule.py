@@ -1,0 +1,66 @@
+"""train/schedule.py: functions of the step, with no training in sight."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from allaprima.train import schedule
+from allaprima.train.settings import Settings
+
+LONG = Settings(steps=1000, warmup=30, learning_rate=0.005, stylization=0.6, beta=2.5)
+
+
+def test_the_learning_rate_warms_up_and_falls_to_zero():
+    rates = [schedule.learning_rate(LONG, step) for step in range(1000)]
+    assert rates[0] == pytest.approx(0.005 / 30, rel=1e-4) and np.argmax(rates) == 29 and rates[29] > 0.995 * 0.005
+    assert rates[500] == pytest.approx(0.0025) and 0 < rates[-1] < 1e-7 and (np.diff(rates[29:]) < 0).all()
+    assert schedule.learning_rate(LONG, 500, 0.5) == rates[500] / 2
+    assert (
+        schedule.learning_rate(replace(LONG, steps=6, warmup=30), 0) == 0.005
+    )  # never more than a quarter of the steps
+
+
+def test_ever_more_steps_are_made_with_settled_norms():
+    found = [schedule.settled(LONG, step) for step in range(1000)]
+    assert not any(found[:100]) and all(found[700:])
+    parts = [np.mean(found[start : start + 200]) for start in (100, 300, 500)]
+    assert np.allclose(parts, (1 / 6, 3 / 6, 5 / 6), atol=0.1)
+    assert [schedule.settled(LONG, step) for step in range(1000)] == found
+    assert [schedule.settled(replace(LONG, seed=1), step) for step in range(1000)] != found
+
+
+@given(step=st.integers(0, 999), content=st.floats(1e-6, 1e3), style=st.floats(1e-6, 1e3), beta=st.floats(2.5 / 3, 7.5))
+def test_beta_is_steered_to_the_stylization(step, content, style, beta):
+    """Too near to the photos: beta grows; too far: it shrinks; by 2 % at most, within bounds, and only in the middle."""
+    after = schedule.steered(LONG, step, beta, content, style)
+    assert 2.5 / 3 <= after <= 7.5 and abs(math.log(after / beta)) <= 0.02 + 1e-9
+    if not 100 <= step < 800:
+        assert after == beta
+    elif content > 0.6 or (style < 1 / 6 and content > 0.6 * (6 * style) ** 2):
+        assert after < beta or after == 2.5 / 3
+    elif content < 0.6 * min(1, 6 * style) ** 2 * (1 - 1e-9):
+        assert after > beta or after == 7.5
+    assert schedule.steered(replace(LONG, stylization=0.0), step, beta, content, style) == beta
+
+
+@pytest.mark.parametrize("batch, ready", [(1, 64), (4, 16), (64, 4)])
+def test_batches_come_back_in_random_order(batch, ready):
+    numbers = [schedule.batch_number(replace(LONG, batch=batch), step) for step in range(1000)]
+    assert all(step // 4 <= number < step // 4 + ready for step, number in enumerate(numbers))
+    assert 3 < 1000 / len(set(numbers)) <= 4.5 and (np.diff(numbers) < 0).any()
+
+
+def test_the_first_crops_are_smaller():
+    parts = [schedule.crop_part(LONG, number) for number in range(250)]
+    assert parts == [0.75] * 175 + [1.0] * 75
+
+
+def test_j_has_exploded_when_it_is_ten_times_that_of_the_first_steps():
+    rows = [{"J": 1.0}] * 19 + [{"J": 2.0}]
+    assert not schedule.exploded(rows, 1e9) and not schedule.exploded([], 1e9)
+    rows.append({"J": 15.0})
+    assert schedule.exploded(rows, 20.1) and not schedule.exploded(rows, 20.0)

@@ -1,0 +1,227 @@
+"""A training from the painting to the model file: `train_style`, which is `begin`, `run` and `write_model` in a row."""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from allaprima.core.errors import AllaprimaError
+from allaprima.core.events import Advanced, Listener, Started, Warned, Wrote, ignore
+from allaprima.core.files import atomic, check_output
+from allaprima.media.pictures import read_rgb
+from allaprima.models.devices import check_device
+from allaprima.models.export import export
+from allaprima.models.tensors import to_image, to_tensor
+from allaprima.train.card import make_card
+from allaprima.train.checkpoint import checkpoint_of, read_checkpoint, snapshot_steps, write_checkpoint
+from allaprima.train.settings import Settings, change, make_settings, preset_for
+from allaprima.train.trainer import Diverged, Trainer
+
+TASK = "training"
+KEEP_EVERY = 50  # steps between checkpoints; after a divergence at most so many are done again
+ROLLBACKS = 5  # divergences after which a training is given up
+BLANK = 8  # grey levels: a painting whose colours all stay within so many is a single colour
+
+
+class Stopped(Exception):
+    """A training was asked to stop. step: how many are done; checkpoint: the file that they are saved in."""
+
+    def __init__(self, step: int, checkpoint: Path):
+        super().__init__(
+            f"The training was stopped after step {step} and is saved in {checkpoint}: resume continues it."
+        )
+        self.step, self.checkpoint = step, checkpoint
+
+
+def _never() -> bool:
+    return False
+
+
+def train_style(
+    style: str | Path,
+    output: str | Path,
+    settings: Settings | None = None,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    device: str | None = None,
+    listener: Listener = ignore,
+    stop: Callable[[], bool] = _never,
+    name: str = "",
+    credit: str = "",
+    licence: str = "",
+    **changes,
+) -> Path:
+    """Train a network to paint like one picture and write it as a model file; returns the path of that.
+
+    style: the painting, any picture file. output: the `.onnx` file to write; beside it appears a folder (`.run`) with the
+    checkpoint and previews. settings: None for the preset that suits the machine, changed by `changes`, settings by name
+    (`steps=500`; `help(Settings)` lists them). resume: continue from the checkpoint; only `steps` may differ from its
+    settings. overwrite: replace a model and a checkpoint that are there. device: cpu, cuda or mps; None for the best there
+    is. listener: gets the events (core/events.py). stop: asked after each step; True saves a checkpoint and raises
+    Stopped. name, credit, licence: for the model file. painting: whether that holds the painting, or its Gram matrices alone.
+
+    A KeyboardInterrupt loses the steps since the last checkpoint, at most KEEP_EVERY; `stop` loses none. Raises
+    AllaprimaError for bad input, and when J keeps diverging.
+    """
+    trainer = begin(
+        style, output, settings, resume=resume, overwrite=overwrite, device=device, listener=listener, **changes
+    )
+    run(trainer, output, listener=listener, stop=stop)
+    about = {"name": name, "credit": credit, "licence": licence}
+    return write_model(trainer, style, output, **about, painting=painting, listener=listener)
+
+
+def begin(
+    style, output, settings=None, *, resume=False, overwrite=False, device=None, listener: Listener = ignore, **changes
+) -> Trainer:
+    """A Trainer that is ready for its next step: all is read and checked. The arguments are those of `train_style`."""
+    device = check_device(device)
+    output = _checked_output(output, style, resume or overwrite)
+    saved = read_checkpoint(checkpoint_of(output)) if resume else None
+    if not isinstance(settings, Settings | None):
+        raise AllaprimaError(
+            f"settings must be Settings, not {type(settings).__name__}: give values by name, as steps=500."
+        )
+    if settings is None:
+        settings = saved[1]["settings"] if saved else make_settings(preset_for(device.type))
+    settings = change(settings, changes)
+    if saved and replace(settings, steps=saved[1]["settings"].steps) != saved[1]["settings"]:
+        raise AllaprimaError("A training continues with the settings that it began with: only steps may differ.")
+    _look_at(read_rgb(style), settings.style_size, listener)
+    trainer = Trainer(style, settings, device, listener)
+    if trainer.photos.skipped:
+        listener(Warned(f"{trainer.photos.skipped} files of {settings.photos} can't be read and are left out."))
+    if saved:
+        _restore(trainer, saved, checkpoint_of(output))
+    return trainer
+
+
+def _checked_output(output, style, replaces: bool) -> Path:
+    """The path of the model file, once it is clear that it and its folder can be written and nothing finished is lost."""
+    output = Path(output)
+    if output.suffix.lower() != ".onnx":
+        raise AllaprimaError(f"{output} does not end in .onnx: give the model file a name such as {output.stem}.onnx.")
+    checkpoint = checkpoint_of(output)
+    for path in (output, checkpoint):
+        if path.exists() and not replaces:
+            raise AllaprimaError(
+                f"{path} exists already: add --resume to continue that training (with more --steps where it is finished), "
+                "--overwrite to replace it, or give another output with -o."
+            )
+    if checkpoint.parent.exists() and not checkpoint.parent.is_dir():
+        raise AllaprimaError(
+            f"{checkpoint.parent} is a file, and the folder of the checkpoint has that name: move it away."
+        )
+    return check_output(output, [style], overwrite=replaces)
+
+
+def _look_at(painting: Image.Image, style_size: int, listener: Listener):
+    """Warn of a painting that holds little to learn."""
+    width, height = painting.size
+    if all(high - low < BLANK for low, high in painting.getextrema()):
+        listener(
+            Warned(
+                "The painting is a single colour: pictures will take on that colour, and there are no strokes to learn."
+            )
+        )
+    elif max(width, height) < style_size / 2:
+        listener(
+            Warned(
+                f"The painting is only {width}x{height} pixels and is enlarged to {style_size}: its strokes are blurred. "
+                "Give a larger picture of it, or a smaller style_size."
+            )
+        )
+
+
+def _restore(trainer: Trainer, saved, checkpoint: Path):
+    tensors, values = saved
+    if values["style"] != trainer.style_digest:
+        raise AllaprimaError(f"{checkpoint} was trained on another painting: give that one, or leave out --resume.")
+    trainer.restore(tensors, values)
+    if trainer.done > trainer.settings.steps:
+        raise AllaprimaError(f"{trainer.done} steps are done already: steps must be at least {trainer.done}.")
+
+
+def run(trainer: Trainer, output, *, listener: Listener = ignore, stop: Callable[[], bool] = _never) -> None:
+    """Step until done, with checkpoints, previews, and the way back after a divergence.
+
+    output: the model file that will be written. Raises Stopped, after saving, when `stop` says so.
+    """
+    total, checkpoint, divergences = trainer.settings.steps, checkpoint_of(output), 0
+    good, first, began = _copy(trainer.state()), trainer.done, time.perf_counter()
+    listener(Started(TASK, total, "steps", _about(trainer, output)))
+    while trainer.done < total:
+        tick = time.perf_counter()
+        try:
+            costs = trainer.step()
+        except Diverged:
+            divergences += 1
+            _go_back(trainer, good, divergences, listener)
+            continue
+        now = time.perf_counter()
+        trainer.seconds += now - tick
+        rate = (trainer.done - first) * trainer.settings.batch / (now - began)
+        listener(Advanced(TASK, trainer.done, note=f"{rate:.1f} photos/s", values=costs))
+        if trainer.settings.snapshots and trainer.done in snapshot_steps(total):
+            _snapshot(trainer, checkpoint.with_name(f"snapshot-{trainer.done:06d}.safetensors"))
+        stopped = stop()
+        if stopped or trainer.done % KEEP_EVERY == 0 or trainer.done == total:
+            write_checkpoint(checkpoint, *trainer.state())
+            _preview(trainer, checkpoint.with_name(f"preview-{trainer.done:06d}.jpg"))
+            good = _copy(trainer.state())
+        if stopped and trainer.done < total:
+            raise Stopped(trainer.done, checkpoint)
+
+
+def _about(trainer: Trainer, output) -> str:
+    s, photos = trainer.settings, trainer.photos
+    start = "its pretrained start" if trainer.start == "pretrained" else "random weights"
+    return (
+        f"Training {s.architecture} from {start} on {trainer.device.type} with {trainer.loss.network.dtype}: "
+        f"{s.steps} steps of {s.batch} photo{'s' * (s.batch > 1)} at {s.size} px, from {len(photos.train)} photos, "
+        f"{len(photos.held_out)} held out. Will write {output} and {checkpoint_of(output).parent}/ (checkpoint, previews)."
+    ).replace("torch.", "")
+
+
+def _go_back(trainer: Trainer, good, divergences: int, listener: Listener):
+    if divergences > ROLLBACKS:
+        raise AllaprimaError(
+            f"Training keeps diverging: give a lower learning_rate (it is {trainer.settings.learning_rate:g}) or beta."
+        )
+    factor = trainer.rate_factor / 2
+    trainer.restore(*_copy(good))
+    trainer.rate_factor = factor
+    listener(Warned(f"J diverged: training goes back to step {trainer.done}, at half the learning rate."))
+
+
+def _copy(state):
+    tensors, values = state
+    return {key: value.clone() for key, value in tensors.items()}, dict(values)
+
+
+def _snapshot(trainer: Trainer, path: Path):
+    """The network's weights alone, for `allaprima inspect evolution`."""
+    values = {"settings": trainer.settings.to_dict(), "style": trainer.style_digest, "step": trainer.done}
+    write_checkpoint(path, trainer.network.state_dict(), values)
+
+
+def _preview(trainer: Trainer, path: Path):
+    """The first held-out photo and its picture at this step, side by side."""
+    photo = trainer.photos.held_out[0]
+    pair = torch.cat([to_tensor(photo.permute(1, 2, 0).cpu().numpy()), trainer.stylize(photo).cpu()], dim=3)
+    with atomic(path) as part:
+        Image.fromarray(to_image(pair)).save(part, quality=90)
+
+
+def write_model(
+    trainer: Trainer, style, output, *, name="", credit="", licence="", painting=True, listener: Listener = ignore
+) -> Path:
+    """Write the model file of a Trainer; its card has all that it was trained with, and its costs on the held-out photos."""
+    about = {"name": name or Path(output).stem, "credit": credit, "licence": licence}
+    export(trainer.network, output, make_card(trainer, style, about, painting))
+    listener(Wrote(Path(output)))
+    return Path(output)

@@ -1,0 +1,74 @@
+"""How a training goes: what is done at which step. Pure functions of the settings, the step, and the costs so far.
+
+So a training that was interrupted goes on as if it had not been, and several processes agree without a word. Steps are
+counted from 0. The numbers are fixed, the same for all trainings, and written into the model file.
+"""
+
+import math
+
+import numpy as np
+
+from allaprima.train.settings import Settings
+
+REUSE, WAITING = 4, 64  # how often a photo's crop comes back, and about how many crops lie ready for it
+EARLY = 0.7  # part of the steps that is made with smaller crops
+SETTLE = 0.1, 0.7  # parts of the steps: none before, all after are made with the fixed numbers of the normalizations
+STEER = 0.1, 0.8  # parts of the steps between which beta is steered
+STEERED = 3  # beta is steered within this factor of the one in the settings
+PAINTED = 1 / 6  # style cost from which on less of the photo is given up
+GRADIENT = 1e6  # norm that gradients are cut to
+BEGINNING, EXPLODED = 20, 10  # steps, and the multiple of their highest J that is a divergence
+
+
+def learning_rate(settings: Settings, step: int, factor=1.0) -> float:
+    """Linear warm-up, then half a cosine down to zero (Loshchilov and Hutter, *SGDR*, 2017), all times `factor`."""
+    s = settings
+    warm = min(1.0, (step + 1) / max(1, min(s.warmup, s.steps // 4)))
+    return s.learning_rate * factor * warm * 0.5 * (1 + math.cos(math.pi * step / s.steps))
+
+
+def settled(settings: Settings, step: int) -> bool:
+    """Whether a step is made with the network as it will run, without a photo's own statistics; more and more often.
+
+    So it learns features that need none while its steps are large, and all at once is not a shock (docs/networks.md).
+    """
+    first, last = SETTLE
+    part = (step / settings.steps - first) / (last - first)
+    return np.random.default_rng((settings.seed, step, 1)).random() < part
+
+
+def steered(settings: Settings, step: int, beta: float, content: float, style: float) -> float:
+    """The beta for `step`, from that of the step before and its costs.
+
+    It moves towards pictures as far from their photos as the settings want, or less far where that is enough for the style;
+    not while the first shapes appear, and not once steps are small, so that the end of a training is that of one objective.
+    """
+    s = settings
+    if not (s.stylization and content and style and STEER[0] <= step / s.steps < STEER[1]):
+        return beta
+    wanted = s.stylization * min(1.0, style / PAINTED) ** 2
+    missing = max(-1.0, min(1.0, math.log(wanted / content)))
+    beta = beta * math.exp(missing * min(0.02, 30 / s.steps))
+    return max(s.beta / STEERED, min(STEERED * s.beta, beta))
+
+
+def batch_number(settings: Settings, step: int) -> int:
+    """Which batch a step uses: a random one of those that lie ready, so that each is used about REUSE times."""
+    random = np.random.default_rng((settings.seed, step))
+    return oldest_batch(step) + int(random.integers(max(4, WAITING // settings.batch)))
+
+
+def oldest_batch(step: int) -> int:
+    """The number of the first batch that this step or a later one may use."""
+    return step // REUSE
+
+
+def crop_part(settings: Settings, number: int) -> float:
+    """The side of the crops of batch `number`, as a part of `size`: smaller ones first."""
+    return settings.early_size if number * REUSE < EARLY * settings.steps else 1.0
+
+
+def exploded(history: list[dict[str, float]], J: float) -> bool:
+    """Whether J is far beyond that of the first steps, more than the noise of a batch explains. history: as of a Trainer."""
+    highest = max((row["J"] for row in history[:BEGINNING]), default=J)
+    return len(history) > BEGINNING and EXPLODED * highest < J
