@@ -72,17 +72,17 @@ def train(
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     began = time.perf_counter()
     training = import_with_extra("allaprima.train.run")
-    device = import_with_extra("allaprima.models.devices").check_device(device)
+    place = import_with_extra("allaprima.models.devices").check_device(device)
     output = output or Path(style.with_suffix(".onnx").name)
     settings = None
     if preset or config or not resume:  # else those of the checkpoint, changed
         if not preset:
-            preset = preset_for(device.type)
-            say(f"Found {_hardware(device)}: preset {preset}.")
+            preset = preset_for(place.type)
+            say(f"Found {_hardware(place)}: preset {preset}.")
         settings, changes = make_settings(preset, config, **changes), {}
     with Terminal() as listener:
         trainer = training.begin(
-            style, output, settings, resume=resume, overwrite=overwrite, device=device, listener=listener, **changes
+            style, output, settings, resume=resume, overwrite=overwrite, device=place, listener=listener, **changes
         )
         say("Ctrl-C saves the training, and --resume continues it.")
         try:

@@ -30,7 +30,7 @@ class Advanced:
     done: float
     total: float | None = None
     note: str = ""
-    values: Mapping[str, float] = field(default_factory=dict)
+    values: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,14 @@ from math import isfinite
 from numbers import Integral, Real
 from os import PathLike, fspath
 from pathlib import Path
+from typing import Any
 
 from allaprima.core.errors import AllaprimaError
 
 MODEL, OBJECTIVE, DATA = "The network", "The objective", "The photos"  # groups in the help
 
 
-def _setting(default, panel, help, *, above=None, least=None, most=None, choices=None, options=None):
+def _setting(default, panel, help, *, above=None, least=None, most=None, choices=None, options=None) -> Any:
     """A field of Settings. above, least, most: its range. options: names on the command line, where not the field's own."""
     meta = {"panel": panel, "help": help, "above": above, "least": least, "most": most}
     meta |= {"choices": choices, "options": options}

@@ -47,5 +47,7 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    missing = set() if all(map(find_spec, EXTRA)) else _NEED_EXTRA  # so that help(allaprima) shows what there is
+    missing: set[str] = (
+        set() if all(map(find_spec, EXTRA)) else _NEED_EXTRA
+    )  # so that help(allaprima) shows what there is
     return sorted({*globals(), *__all__} - missing)
