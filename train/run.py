@@ -53,6 +53,7 @@ def train_style(
     name: str = "",
     credit: str = "",
     licence: str = "",
+    painting: bool = True,
     **changes: object,
 ) -> Path:
     """Train a network to paint like one picture and write it as a model file; returns the path of that.
