@@ -15,6 +15,7 @@ from typer import Argument, Exit, Option
 
 from allaprima.commands.terminal import Terminal, say
 from allaprima.core.errors import import_with_extra
+from allaprima.core.files import check_output
 from allaprima.train.settings import PRESETS, Settings, described, make_settings, preset_for
 
 
@@ -80,7 +81,10 @@ def train(
             preset = preset_for(place.type)
             say(f"Found {_hardware(place)}: preset {preset}.")
         settings, changes = make_settings(preset, config, **changes), {}
+    page = output.with_suffix(".html")
     with Terminal() as listener:
+        if report:
+            check_output(page, [style], overwrite=overwrite, listener=listener)
         trainer = training.begin(
             style, output, settings, resume=resume, overwrite=overwrite, device=place, listener=listener, **changes
         )
@@ -96,7 +100,6 @@ def train(
         training.write_model(trainer, style, output, **about, painting=not no_painting, listener=listener)
         if report:
             write_report = import_with_extra("allaprima.insight.report").write_report
-            page = output.with_suffix(".html")
             write_report(page, trainer, style, output, time.perf_counter() - began, listener)
     say(f"Next: allaprima stylize photo.jpg -m {output}   or, with a webcam: allaprima live -m {output}")
 

@@ -16,6 +16,8 @@ from allaprima.models.transformer import transformer
 from allaprima.train import pretrain as pretraining
 from training import SMALL, STYLE
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def test_a_start_is_learned_from_many_styles(tmp_path, monkeypatch):
     """A step moves what is common and what the style of the step has for itself; the start has the mean of the latter."""

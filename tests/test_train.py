@@ -17,6 +17,8 @@ from allaprima.train.settings import change
 from allaprima.train.trainer import Diverged, Trainer
 from training import SMALL, STYLE
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def trained(**changes) -> Trainer:
     """A Trainer that has made all of its steps."""

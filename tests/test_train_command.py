@@ -10,6 +10,8 @@ import pytest
 from allaprima.train.checkpoint import checkpoint_of
 from training import SMALL_OPTIONS, STYLE, run_cli, weights
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 COMMAND = [sys.executable, "-m", "allaprima", "train", str(STYLE)]
 
 

@@ -23,6 +23,8 @@ from allaprima.train.photos import BUNDLED, BUNDLED_HELD_OUT
 from allaprima.train.trainer import Diverged, Trainer
 from training import SMALL, STYLE, after, weights
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
