@@ -19,10 +19,10 @@ from allaprima.core import __version__
 from allaprima.core.contract import IMAGE, STYLIZED, Card
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.files import write_atomically
-from allaprima.models.blocks import OPSET, Graph, Value
+from allaprima.models.graph import OPSET, Graph, Value
 from allaprima.models.transformer import Transformer
 
-IR_VERSION = 8  # as old as blocks.OPSET
+IR_VERSION = 8  # as old as graph.OPSET
 CHECKED_SIZES = ((1, 64, 64), (2, 75, 61), (1, 16, 16), (1, 203, 130), (1, 17, 31), (1, 23, 96))  # N, H, W
 
 

@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from allaprima.core.contract import Card
 from allaprima.core.errors import AllaprimaError
 from allaprima.models import export as exporting
-from allaprima.models.blocks import Contrast, Conv, Grain, Graph, SettlingNorm, ToPixels
+from allaprima.models.blocks import Contrast, Conv, Grain, SettlingNorm, ToPixels
+from allaprima.models.graph import Graph
 from allaprima.models.transformer import ARCHITECTURES, transformer
 from conftest import PACKAGE
 
