@@ -134,7 +134,7 @@ def _heif_image(file, path):
         from pillow_heif import HeifImageFile
     except ImportError as error:
         raise AllaprimaError(
-            f"{path} is HEIC, which needs the extra heic: pip install 'allaprima[heic]'. Or export it as a JPEG."
+            f"{path} is HEIC, which needs the extra heic. In the checkout: pip install '.[heic]'. Or export it as a JPEG."
         ) from error
     try:
         file.seek(0)
