@@ -3,8 +3,13 @@
 from typing import Annotated
 
 import typer
+from rich.table import Column, Table
+from rich.text import Text
 
-from allaprima.commands.terminal import Terminal
+from allaprima.commands.pipes import through_pipes
+from allaprima.commands.terminal import Terminal, print_table, result, say
+from allaprima.core.errors import AllaprimaError
+from allaprima.core.events import Wrote
 from allaprima.infer.library import DEFAULT_STYLE
 
 Model = Annotated[str, typer.Option("--model", "-m", help="A style that `allaprima models` lists, or a model file.")]
@@ -20,17 +25,23 @@ Foreign = Annotated[
 ]
 
 
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that allaprima did not make, too.")]
+
+
 def stylize(
-    sources: Annotated[list[str], typer.Argument(help="Pictures, videos, folders of them.")],
+    sources: Annotated[list[str], typer.Argument(help="Pictures, videos, folders of them; - for standard input.")],
     output: Annotated[
         str | None,
-        typer.Option("--output", "-o", help="A file, or a folder for several; beside the source if not given."),
+        typer.Option(
+            "--output", "-o", help="File, or folder for several; - for standard output. Default: beside the source."
+        ),
     ] = None,
     model: Model = DEFAULT_STYLE,
     strength: Strength = 1.0,
     provider: Provider = None,
     threads: Threads = None,
     foreign: Foreign = None,
+    overwrite: Overwrite = False,
 ):
     """Stylize pictures, folders and videos.
 
@@ -38,8 +49,30 @@ def stylize(
     """
     from allaprima.infer.jobs import stylize
 
-    for path in stylize(sources, output, model, strength, provider, threads, foreign):
-        print(path)
+    def run(sources, output):
+        """The paths are printed at the end, those of a folder too that a broken file is in: bars are drawn till then."""
+        written = []
+        try:
+            with Terminal() as terminal:
+                stylize(
+                    sources,
+                    output,
+                    model,
+                    strength,
+                    provider,
+                    threads,
+                    foreign,
+                    overwrite=overwrite,
+                    listener=lambda e: written.append(e.path) if isinstance(e, Wrote) else terminal(e),
+                )
+        finally:
+            yield from written
+
+    if "-" in sources or output == "-":
+        through_pipes(sources, output, run)
+    else:
+        for path in run(sources, output):
+            result(path)
 
 
 def live(
@@ -89,11 +122,53 @@ def live(
 def models(name: Annotated[str | None, typer.Argument(help="Show all that is known of this one.")] = None):
     """List the styles that are there: bundled ones and your own.
 
+    Into a pipe goes a line for each, its parts with tabs between them.
+
     allaprima models starry_night
     """
-    from allaprima.infer.library import show_styles
+    from allaprima.infer.library import list_styles, user_folder
+    from allaprima.infer.stylizer import Stylizer
 
-    show_styles(name)
+    if name is not None:
+        _print_style(Stylizer(name, provider="cpu", threads=1))
+        return
+    styles = list_styles()
+    table = Table(
+        Column("name", min_width=max((len(s.name) for s in styles), default=0)),
+        "architecture",
+        "size",
+        "credit",
+        "licence",
+        "where",
+    )
+    for style in styles:
+        size = f"{style.path.stat().st_size / 1e6:.2f} MB"
+        try:
+            card = Stylizer(style.path, provider="cpu", threads=1).card
+            known = [card.architecture, size, card.credit, card.licence]
+        except AllaprimaError as error:
+            known = ["unreadable", size, str(error), ""]
+        table.add_row(*map(Text, [style.name, *known, style.where]))
+    if styles:
+        print_table(table)
+    say(("" if styles else "No styles yet. ") + f"Your own styles: put .onnx files into {user_folder()}")
+
+
+def _print_style(stylizer):
+    import json
+
+    table = Table("", "", show_header=False)
+    table.add_row("file", Text(str(stylizer.path)))
+    table.add_row("size", f"{stylizer.path.stat().st_size / 1e6:.2f} MB")
+    for key, value in vars(stylizer.card).items():
+        if isinstance(value, bytes):
+            value = f"a JPEG of {len(value)} bytes" if value else ""
+        elif key == "grams":
+            value = ", ".join(value)
+        elif isinstance(value, dict):
+            value = json.dumps(value, indent=1).strip("{}\n")
+        table.add_row(key, Text(str(value)))
+    print_table(table)
 
 
 def bench(
@@ -102,7 +177,7 @@ def bench(
     runs: Annotated[int, typer.Option(help="Frames timed at each size.")] = 30,
     provider: Provider = None,
     threads: Threads = None,
-    against: Annotated[str | None, typer.Option(help="The model to compare with; johnson if not given.")] = None,
+    against: Annotated[str | None, typer.Option(help="The model to compare with. Default: johnson.")] = None,
 ):
     """Measure frame rate and latency of a style on this machine, next to the johnson network.
 
@@ -110,4 +185,13 @@ def bench(
     """
     from allaprima.infer.bench import bench
 
-    bench(model, size or ["640x480", "1280x720"], runs, provider, threads, against)
+    with Terminal() as listener:
+        done = bench(model, size or ["640x480", "1280x720"], runs, provider, threads, against, listener)
+    used = f"{done.threads} threads" if done.threads else "all cores"
+    table = Table(title=Text(f"{done.name} on {done.provider}, {used}, {runs} frames"))
+    for head in ("size", "frames/s", "median", "p95", f"{done.against} median", "times as fast"):
+        table.add_column(Text(head))
+    for row in done.rows:
+        times = [f"{row[key]:.1f} ms" for key in ("median", "p95", "against_median")]
+        table.add_row(row["size"], f"{row['fps']:.1f}", *times, f"{row['ratio']:.1f}")
+    print_table(table)

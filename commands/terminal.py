@@ -1,13 +1,59 @@
 """How events look on a terminal: a bar, a rate, the time left. On stderr, so that stdout stays for results."""
 
+import codecs
+import sys
+from contextlib import suppress
+
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
 from rich.text import Text
 
 from allaprima.core.events import Advanced, Event, Started, Warned, Wrote
 
 console = Console(stderr=True)
+
+
+def prepare_streams() -> None:
+    """Printing never fails: what the console's alphabet lacks is escaped, and a name that is not text goes out as its bytes."""
+    codecs.register_error("as it is", _as_it_is)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="as it is")
+
+
+def _as_it_is(error):
+    code = ord(error.object[error.start])
+    if 0xDC80 <= code <= 0xDCFF:  # a byte of a path that Python could not decode
+        return bytes([code - 0xDC00]), error.start + 1
+    return codecs.backslashreplace_errors(error)
+
+
+def result(line) -> None:
+    """A line of results on stdout, a path say. The work is done by then: a pipe that is closed, or a full disk, ends nothing."""
+    if not console.quiet:
+        with suppress(OSError):
+            print(line, flush=True)
+
+
+def print_table(table: Table) -> None:
+    """A table on stdout: drawn on a terminal; into a pipe a line for each row, its cells with tabs between them, uncut."""
+    stdout = Console(highlight=False)
+    if stdout.is_terminal:
+        stdout.print(table)
+        return
+    columns = [
+        [Text.from_markup(cell).plain if isinstance(cell, str) else cell.plain for cell in c.cells]
+        for c in table.columns
+    ]
+    for row in zip(*columns, strict=True):
+        print("\t".join(" ".join(cell.split()) for cell in row))
+
+
+def say_error(sentence: str) -> None:
+    """The last line of a command that failed; --quiet leaves it."""
+    console.quiet = False
+    console.print(Text.assemble(("error:", "red"), " ", sentence), highlight=False, soft_wrap=True)
 
 
 class RateColumn(ProgressColumn):
@@ -29,12 +75,12 @@ class Terminal:
 
     def __init__(self):
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=16),
             MofNCompleteColumn(),
             RateColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             console=console,
         )
         self._tasks = {}
@@ -43,7 +89,8 @@ class Terminal:
         return self
 
     def __exit__(self, *_):
-        self._progress.stop()
+        if self._tasks:
+            self._progress.stop()
 
     def __call__(self, event: Event) -> None:
         match event:
@@ -54,12 +101,12 @@ class Terminal:
                 if event.task in self._tasks:
                     self._progress.remove_task(self._tasks[event.task])
                 self._tasks[event.task] = self._progress.add_task(
-                    escape(event.task), total=event.total, unit=event.unit, note=""
+                    event.task, total=event.total, unit=event.unit, note=""
                 )
             case Advanced():
                 total = {} if event.total is None else {"total": event.total}
                 note = "  ".join([event.note, *(f"{name} {value:.3g}" for name, value in event.values.items())])
-                self._progress.update(self._tasks[event.task], completed=event.done, note=escape(note), **total)
+                self._progress.update(self._tasks[event.task], completed=event.done, note=note, **total)
             case Warned():
                 console.print(Text.assemble(("warning: ", "yellow"), event.text), highlight=False, soft_wrap=True)
             case Wrote():

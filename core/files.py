@@ -39,19 +39,19 @@ def check_outputs(
     replaced.
     """
     outputs = [check_path("output", path) for path in paths]
-    there = {_identity(path) for path in inputs if os.path.exists(path)}
+    there = {identity(path) for path in inputs if os.path.exists(path)}
     seen: set[object] = set()
     for path in outputs:
         if os.path.isdir(path):
             raise AllaprimaError(f"{path} is a folder. Give a file name inside it.")
         if os.path.exists(path) and not os.path.isfile(path):
             raise AllaprimaError(f"{path} is not an ordinary file. Give another output.")
-        identity = _identity(path)
-        if identity in there:
+        key = identity(path)
+        if key in there:
             raise AllaprimaError(f"{path} is an input, and inputs are never written over. Give another output.")
-        if identity in seen:
+        if key in seen:
             raise AllaprimaError(f"{path} is named for two outputs. Give each a name of its own.")
-        seen.add(identity)
+        seen.add(key)
     existing = [path for path in outputs if os.path.exists(path)]
     foreign = [path for path in existing if not is_ours(path)]
     if foreign and not overwrite:
@@ -84,8 +84,8 @@ def is_ours(path: StrPath) -> bool:
 
 
 def same_file(one: StrPath, other: StrPath) -> bool:
-    """Do two paths lead to one file? Links do, and names that this or another file system takes for the same."""
-    return _identity(one) == _identity(other)
+    """Do two paths lead to one file?"""
+    return identity(one) == identity(other)
 
 
 def folded(path: StrPath) -> str:
@@ -93,20 +93,20 @@ def folded(path: StrPath) -> str:
     return unicodedata.normalize("NFC", os.path.abspath(path)).casefold()
 
 
-def fit_name(path: Path) -> Path:
-    """The path with its stem cut where the whole name is longer than its file system allows."""
+def fit_name(folder: Path, stem: str, ending: str) -> Path:
+    """folder / (stem + ending), the stem cut where the whole name is longer than the file system allows."""
     try:
-        longest = os.pathconf(next(folder for folder in path.absolute().parents if folder.exists()), "PC_NAME_MAX")
+        there = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if os.path.exists(parent))
+        longest = os.pathconf(there, "PC_NAME_MAX")
     except (AttributeError, OSError, ValueError):  # Windows; a file system that does not tell
         longest = 255
-    stem = path.stem
-    while stem and len(os.fsencode(stem + path.suffix)) > longest:
+    while stem and len(os.fsencode(stem + ending)) > longest:
         stem = stem[:-1]
-    return path.with_name(stem + path.suffix) if stem else path
+    return folder / (stem + ending)
 
 
-def _identity(path: StrPath) -> object:
-    """What all paths of one file have in common."""
+def identity(path: StrPath) -> object:
+    """What all paths of one file have in common: links, hard links, and names that its file system takes for the same."""
     try:
         status = os.stat(path)
     except OSError:

@@ -2,67 +2,69 @@
 
 import statistics
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from allaprima.core.checks import check_whole
 from allaprima.core.contract import parse_size
-from allaprima.core.errors import AllaprimaError
+from allaprima.core.events import Advanced, Listener, Started, ignore
 from allaprima.infer.stylizer import Stylizer
 
 JOHNSON = Path(__file__).parent / "reference" / "johnson.onnx"  # its weights are random: time doesn't depend on them
 BLOCK, PAUSE = 5, 0.1  # runs of one model in a turn, and seconds of rest before it
 
 
-def bench(model, sizes=("640x480", "1280x720"), runs=30, provider=None, threads=None, against=None) -> list[dict]:
-    """Time `model` at every size "WIDTHxHEIGHT" and print a table; returns its rows.
+@dataclass(frozen=True)
+class Benchmark:
+    """Rows of a measurement, and of what: names, provider, and CPU threads (0: all cores).
 
-    A row: size, median and p95 in milliseconds, fps (of the median), and where there is a model to compare with
-    `against_median` in milliseconds and `ratio`, how many times as fast. The two take turns, so that whatever
-    else the machine does hits both.
+    A row: size, median and p95 in milliseconds, fps (of the median), against_median in milliseconds, and ratio, how many
+    times as fast as the model compared with.
     """
-    from rich.console import Console
-    from rich.table import Table
 
+    name: str
+    against: str
+    provider: str
+    threads: int
+    rows: list[dict]
+
+
+def bench(
+    model,
+    sizes=("640x480", "1280x720"),
+    runs=30,
+    provider=None,
+    threads=None,
+    against=None,
+    listener: Listener = ignore,
+) -> Benchmark:
+    """Time `model` at every size "WIDTHxHEIGHT", next to `against`, the johnson network if None.
+
+    The two take turns, so that whatever else the machine does hits both. Raises AllaprimaError for bad input.
+    """
     sizes = [parse_size(size) for size in sizes]
-    if runs < 1:
-        raise AllaprimaError(f"{runs} runs measure nothing: give 1 or more.")
+    check_whole(1, runs=runs)
     stylizer = Stylizer(model, provider, threads, one_size=True)
-    if against is None and JOHNSON.is_file():
-        against = JOHNSON
-    other = Stylizer(against, provider, threads, one_size=True) if against is not None else None
-
+    other = Stylizer(against or JOHNSON, provider, threads, one_size=True)
     rows = []
-    for width, height in sizes:
-        times = measure([stylizer] + [other] * (other is not None), width, height, runs)
-        median = statistics.median(times[0])
-        row = {
-            "size": f"{width}x{height}",
-            "median": median,
-            "p95": float(np.percentile(times[0], 95)),
-            "fps": 1000 / median,
-        }
-        if other is not None:
-            row |= {"against_median": statistics.median(times[1])}
-            row |= {"ratio": row["against_median"] / median}
-        rows.append(row)
-
-    threads_used = f"{stylizer.threads} threads" if stylizer.threads else "all cores"
-    title = f"{stylizer.name} on {stylizer.provider}, {threads_used}, {runs} frames"
-    table = Table("size", "frames/s", "median", "p95", title=title)
-    if other is not None:
-        table.add_column(f"{other.name} median")
-        table.add_column("times as fast")
-    for row in rows:
-        cells = [row["size"], f"{row['fps']:.1f}", f"{row['median']:.1f} ms", f"{row['p95']:.1f} ms"]
-        if other is not None:
-            cells += [f"{row['against_median']:.1f} ms", f"{row['ratio']:.1f}"]
-        table.add_row(*cells)
-    console = Console()
-    console.print(table)
-    if other is None:
-        console.print("There is no johnson model here to compare with: give one by --against.", highlight=False)
-    return rows
+    listener(Started("bench", len(sizes), "sizes"))
+    for number, (width, height) in enumerate(sizes, 1):
+        times, reference = measure([stylizer, other], width, height, runs)
+        median, against_median = statistics.median(times), statistics.median(reference)
+        rows.append(
+            {
+                "size": f"{width}x{height}",
+                "median": median,
+                "p95": float(np.percentile(times, 95)),
+                "fps": 1000 / median,
+                "against_median": against_median,
+                "ratio": against_median / median,
+            }
+        )
+        listener(Advanced("bench", number))
+    return Benchmark(stylizer.name, other.name, stylizer.provider, stylizer.threads, rows)
 
 
 def measure(stylizers, width, height, runs):

@@ -127,7 +127,7 @@ def test_options_that_make_no_sense(tmp_path, tiny_model, refused):
     refused("stylize", CHELSEA, *out, "--threads", "-1", says="threads")
     refused("stylize", CHELSEA, *out, "--foreign", "0..2", says="0..1, 0..255")
     refused("bench", "-m", tiny_model, "--size", "large", says="large is not a size")
-    refused("bench", "-m", tiny_model, "--runs", "0", says="0 runs")
+    refused("bench", "-m", tiny_model, "--runs", "0", says="runs must be")
 
 
 def test_outputs_that_cannot_be_written(tmp_path, tiny_model, refused):

@@ -1,0 +1,182 @@
+"""Which files are stylized, and where each result goes: settled before any work."""
+
+import glob
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from allaprima.core.checks import check_path, check_paths
+from allaprima.core.errors import AllaprimaError
+from allaprima.core.files import fit_name, folded, identity, is_ours
+from allaprima.media.pictures import has_picture_ending, picture_format, picture_kind
+
+OF_OURS, NEITHER = "results of allaprima", "neither pictures nor videos"  # why a file is left out
+
+
+@dataclass
+class Plan:
+    """jobs: target by source. videos: which of the sources are. left_out: files by the reason why. into: in words."""
+
+    jobs: dict[Path, Path] = field(default_factory=dict)
+    videos: set[Path] = field(default_factory=set)
+    left_out: dict[str, list[Path]] = field(default_factory=dict)
+    into: str = "beside their sources"
+    seen: set = field(default_factory=set)  # identities of the sources
+    taken: set = field(default_factory=set)  # folded names of the targets
+
+
+def make_plan(source, output, style: str) -> Plan:
+    """The plan for `stylize`: see there for source and output. style: the name that results get.
+
+    Raises AllaprimaError where a source is not there, or the output can't hold what there is.
+    """
+    into_folder = output is not None and str(output).endswith(("/", os.sep))
+    output = check_path("output", output) if output is not None else None
+    sources = _distinct(path for one in check_paths("source", source) for path in _expanded(one))
+    plan = Plan()
+    if output is not None:
+        plan.into = f"into {output}"
+    folders = [path for path in sources if path.is_dir()]
+    several = len(sources) > 1 or into_folder or (output is not None and output.is_dir())
+    if output is not None and (several or folders):
+        _check_folder(output, len(sources), into_folder)
+    files = [path for path in sources if path not in folders]
+    ours = [path for path in files if is_ours(path)] if len(files) > 1 else []
+    ours = ours if len(ours) < len(files) else []  # nothing but results: then they are meant
+    for path in sources:
+        if identity(path) in plan.seen:
+            continue  # in a folder before it
+        if path in folders:
+            _add_folder(plan, path, output, style, alone=len(sources) == 1)
+        elif path in ours:
+            plan.left_out.setdefault(OF_OURS, []).append(path)
+        else:
+            video = _kind(path) == "video"
+            if output is None:
+                _add(plan, path, video, path.parent, f"{path.stem}{path.suffix}", style)
+            elif several:
+                _add(plan, path, video, output, path.name)
+            else:
+                _check_ending(output, video)
+                _put(plan, path, output, video)
+    if output is None:
+        _leave_out_targets(plan)
+    return plan
+
+
+def _expanded(source):
+    """A pattern stands for its files, where no shell has put them in its place; a name is a name first."""
+    if os.path.exists(source):
+        return [source]
+    found = [Path(path) for path in sorted(glob.glob(str(source)))]
+    if not found:
+        raise AllaprimaError(f"{source} does not exist. Check the spelling of the path.")
+    return found
+
+
+def _distinct(paths):
+    """Each file once, by whatever names it is given."""
+    return list({identity(path): path for path in reversed(list(paths))}.values())[::-1]
+
+
+def _check_folder(output, count, into_folder):
+    if output.is_file():
+        raise AllaprimaError(f"{output} is a file, and there is more than one to write: give a folder for the output.")
+    if not into_folder and not output.is_dir() and (has_picture_ending(output) or _is_video_ending(output)):
+        what = f"{count} sources" if count > 1 else "a folder"
+        raise AllaprimaError(
+            f"{output} is the name of one file, and the source is {what}. Give a folder: {output.stem}/"
+        )
+
+
+def _add_folder(plan, folder, output, style, alone):
+    if output is not None:
+        root = output
+    else:
+        whole = folder if folder.name not in ("", "..") else Path(os.path.abspath(folder))
+        if not whole.name:
+            raise AllaprimaError(f"{folder} has no folder beside it: name one with --output.")
+        root = whole.with_name(f"{whole.name}-{style}")
+        if root.is_file():
+            raise AllaprimaError(f"{root} is a file, and {folder} is a folder: give a folder for the output.")
+        plan.into = f"into {root}" if alone else plan.into
+    inside = root.resolve()
+    inside = inside if inside != folder.resolve() else None
+    before = len(plan.jobs)
+    for path in sorted(folder.rglob("*")):
+        relative = path.relative_to(folder)
+        if any(part.startswith(".") for part in relative.parts) or not path.is_file():
+            continue
+        if inside and inside in path.resolve().parents:
+            continue
+        kind = _kind(path)
+        reason = NEITHER if kind is None else OF_OURS if is_ours(path) else None
+        if reason:
+            plan.left_out.setdefault(reason, []).append(path)
+        elif identity(path) not in plan.seen:
+            _add(plan, path, kind == "video", root / relative.parent, relative.name)
+    if alone and len(plan.jobs) == before:
+        but = f" but {OF_OURS}" if OF_OURS in plan.left_out else ""
+        raise AllaprimaError(f"There is no picture and no video in {folder}{but}: give another folder.")
+
+
+def _kind(path):
+    """ "picture", "video" or None: by content, and by the ending where a file is damaged, so that this is said."""
+    from allaprima.media.clips import is_video
+
+    if picture_kind(path):
+        return "picture"
+    if is_video(path):
+        return "video"
+    return "picture" if has_picture_ending(path) else None
+
+
+def _add(plan, source, video, folder, name, style=None):
+    """Give the source a target in `folder`, in the nearest kind that can be written; a name that is taken gets a number."""
+    stem, ending = os.path.splitext(name)
+    ending = _ending(source, ending, video)
+    mark = f"-{style}" if style else ""
+    target, number = fit_name(folder, stem, mark + ending), 2
+    while folded(target) in plan.taken:
+        target, number = fit_name(folder, stem, f"{mark}-{number}{ending}"), number + 1
+    _put(plan, source, target, video)
+
+
+def _put(plan, source, target, video):
+    plan.jobs[source] = target
+    plan.seen.add(identity(source))
+    plan.taken.add(folded(target))
+    if video:
+        plan.videos.add(source)
+
+
+def _ending(source, ending, video):
+    if video:
+        return ending if _is_video_ending(f"x{ending}") else ".mp4"
+    try:
+        picture_format(f"x{ending}")
+        return ending
+    except AllaprimaError:
+        return ".jpg" if picture_kind(source) in ("JPEG", "MPO", "HEIF") else ".png"
+
+
+def _is_video_ending(path):
+    from allaprima.media.writer import OUTPUT_SUFFIXES
+
+    return Path(path).suffix.lower() in OUTPUT_SUFFIXES
+
+
+def _check_ending(target, video):
+    if video and not _is_video_ending(target):
+        raise AllaprimaError(f"{target} can't be written as a video. Let its name end in .mp4, .mov or .mkv.")
+    if not video:
+        picture_format(target)
+
+
+def _leave_out_targets(plan):
+    """A source that another one would be written to is an earlier result, of a format that has no place for a mark."""
+    targets = {identity(target): source for source, target in plan.jobs.items() if target.exists()}
+    for source in list(plan.jobs):
+        if targets.get(identity(source), source) != source:
+            del plan.jobs[source]
+            plan.left_out.setdefault(OF_OURS, []).append(source)
