@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+from allaprima.core.checks import check_path
 from allaprima.core.errors import AllaprimaError
 
 BUNDLED = Path(__file__).parent / "styles"
@@ -38,7 +39,7 @@ def find_style(name_or_path) -> Path:
 
     Raises AllaprimaError, with the nearest name or all of them, when there is none.
     """
-    text, path = str(name_or_path), Path(name_or_path).expanduser()
+    text, path = str(name_or_path), check_path("model", name_or_path)
     styles = {style.name: style.path for style in list_styles()}
     if text in styles:
         return styles[text]

@@ -83,10 +83,8 @@ def _check_folder(output, count, into_folder):
     if output.is_file():
         raise AllaprimaError(f"{output} is a file, and there is more than one to write: give a folder for the output.")
     if not into_folder and not output.is_dir() and (has_picture_ending(output) or _is_video_ending(output)):
-        what = f"{count} sources" if count > 1 else "a folder"
-        raise AllaprimaError(
-            f"{output} is the name of one file, and the source is {what}. Give a folder: {output.stem}/"
-        )
+        what = f"there are {count} sources" if count > 1 else "the source is a folder"
+        raise AllaprimaError(f"{output} is the name of one file, and {what}. Give a folder for the output.")
 
 
 def _add_folder(plan, folder, output, style, alone):

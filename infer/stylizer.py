@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
+from allaprima.core.checks import check_kind
 from allaprima.core.contract import IMAGE, SMALLEST, STYLIZED, Card, Controls
 from allaprima.core.errors import AllaprimaError, explain_os_error
 from allaprima.infer import tiles
@@ -41,6 +42,7 @@ class Stylizer:
     """
 
     def __init__(self, model, provider=None, threads=None, foreign=None, one_size=False):
+        check_kind(str, provider=provider, foreign=foreign)
         if foreign is not None and foreign not in RANGES:
             raise AllaprimaError(f"foreign must be one of {', '.join(RANGES)}, not {foreign!r}.")
         if threads is not None and (not isinstance(threads, int) or threads < 1):

@@ -137,7 +137,7 @@ def test_kinds_by_content(picture, tmp_path, tiny_model):
 
 
 @pytest.mark.parametrize(
-    "name", [".", "..", "./", "../in", "~photo.png", "12:30:05.png", "[b]x[/b].png", "-s.png", "a b\n.png"]
+    "name", [".", "..", "./", "../../in", "~photo.png", "12:30:05.png", "[b]x.png", "-s.png", "a b\n.png"]
 )
 def test_a_path_is_a_path(picture, tmp_path, tiny_model, monkeypatch, name):
     picture("in/deep/a.png")
@@ -193,7 +193,7 @@ def test_where_results_go_is_said(picture, tmp_path, tiny_model, monkeypatch):
 @pytest.mark.parametrize("argument", ["source", "output", "model", "strength", "threads", "provider", "foreign"])
 def test_wrong_types_are_sentences(picture, tmp_path, tiny_model, argument, wrong):
     values = {"source": picture("a.png"), "output": tmp_path / "out.png", "model": tiny_model} | {argument: wrong}
-    if argument == "threads" and wrong == 3:
+    if argument == "threads" and isinstance(wrong, int):
         return
     with pytest.raises(AllaprimaError):
         stylize(**values)
