@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from allaprima.commands import baseline, inspect, styles, train
+from allaprima.commands import baseline, inspect, serve, styles, train
 from allaprima.commands.terminal import console, prepare_streams, say, say_error
 from allaprima.core import __version__
 from allaprima.core.errors import AllaprimaError
@@ -51,6 +51,8 @@ for work in (
     baseline.compare,
     styles.models,
     styles.bench,
+    serve.studio,
+    serve.export_web,
 ):
     app.command()(as_command(work))
 for registered in inspect.app.registered_commands:

@@ -3,7 +3,11 @@
 import errno
 from importlib import import_module
 
-EXTRA = ("torch", "torchvision", "onnx", "safetensors", "matplotlib", "jinja2")  # the packages of the extra `train`
+# What each extra of the package brings that the base install does not have.
+EXTRAS = {
+    "train": ("torch", "torchvision", "onnx", "safetensors", "matplotlib", "jinja2"),
+    "web": ("starlette", "uvicorn"),
+}
 
 
 class AllaprimaError(Exception):
@@ -31,10 +35,12 @@ def explain_os_error(error: OSError, path: object) -> AllaprimaError:
 
 
 def import_with_extra(module: str):
-    """Import a module that needs the packages of the extra `train`, which the base install does not have."""
+    """Import a module that may need the packages of an extra. Raises AllaprimaError, with the extra that has them."""
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] not in EXTRA:
+        missing = (error.name or "").split(".")[0]
+        extra = next((extra for extra, packages in EXTRAS.items() if missing in packages), None)
+        if extra is None:
             raise
-        raise AllaprimaError("This needs the training extra. In the checkout: pip install '.[train]'.") from error
+        raise AllaprimaError(f"This needs the extra {extra!r}. In the checkout: pip install '.[{extra}]'.") from error

@@ -152,7 +152,7 @@ def test_without_torch_the_sentence_names_the_extra(files):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert (
-        done.stdout.strip() == "AllaprimaError This needs the training extra. In the checkout: pip install '.[train]'."
+        done.stdout.strip() == "AllaprimaError This needs the extra 'train'. In the checkout: pip install '.[train]'."
     )
 
 

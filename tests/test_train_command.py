@@ -95,7 +95,7 @@ def test_without_the_extra_the_public_names_say_what_to_install():
     )
     last = ran.stderr.strip().splitlines()[-1]
     assert (
-        "This needs the training extra" in last
+        "This needs the extra 'train'" in last
         and "pip install '.[train]'" in last
         and last.startswith("allaprima.core.errors")
     )

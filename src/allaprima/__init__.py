@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from allaprima.core import __version__
-from allaprima.core.errors import EXTRA, AllaprimaError, import_with_extra
+from allaprima.core.errors import EXTRAS, AllaprimaError, import_with_extra
 
 # ONNX Runtime looks once, when it is first imported: else it keeps an identifier and a store of events in the home folder,
 # and sends them. Every module of ours comes after this line. Who wants it sets the variable to 0.
@@ -48,6 +48,6 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     missing: set[str] = (
-        set() if all(map(find_spec, EXTRA)) else _NEED_EXTRA
+        set() if all(map(find_spec, EXTRAS["train"])) else _NEED_EXTRA
     )  # so that help(allaprima) shows what there is
     return sorted({*globals(), *__all__} - missing)

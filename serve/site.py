@@ -1,0 +1,79 @@
+"""The Paint page as files: what any web host can serve, and what the studio serves on this machine."""
+
+import base64
+import json
+import os
+import shutil
+import tempfile
+from importlib.resources import files
+from pathlib import Path
+
+from allaprima.core import __version__
+from allaprima.core.errors import AllaprimaError
+from allaprima.core.events import Advanced, Listener, Started, Warned, Wrote, ignore
+from allaprima.infer.library import find_style, list_styles
+from allaprima.infer.stylizer import Stylizer
+
+WEB = Path(__file__).parent / "web"
+EXAMPLE = Path(str(files("allaprima.train") / "photos" / "astronaut.jpg"))  # what the page shows first
+MARK = "allaprima-site.json"  # tells a folder of ours from a stranger's
+
+
+def export_web(models, output, *, listener: Listener = ignore) -> Path:
+    """Write the Paint page with these styles into the folder `output`, whole or not at all, for any web host to serve.
+
+    models: names of styles or paths of model files; all styles that there are when None. A page that an earlier export
+    wrote is replaced, and the listener told. Raises AllaprimaError when a style can't be read, or the folder can't be
+    written or is another's.
+    """
+    output = Path(output)
+    if os.path.lexists(output):
+        if not (output / MARK).is_file():
+            raise AllaprimaError(f"{output} already exists. Give a folder that does not exist yet.")
+        listener(Warned(f"{output} will be replaced, an earlier page of allaprima."))
+    chosen = [find_style(model) for model in models] if models else [style.path for style in list_styles()]
+    twice = next((path for path in chosen if sum(path.name == other.name for other in chosen) > 1), None)
+    if twice:
+        raise AllaprimaError(f"Two styles have the file name {twice.name}: rename one of the files.")
+    listener(Started("styles", len(chosen), "styles", f"Writing the page with {len(chosen)} styles into {output}."))
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as part:
+            _write_site(Path(part) / "site", chosen, listener)
+            if output.exists():
+                output.rename(Path(part) / "old")
+            Path(part, "site").rename(output)
+    except OSError as error:
+        raise AllaprimaError(f"{output} can't be written ({error.strerror}): choose another folder.") from error
+    listener(Wrote(output, f"{len(chosen)} styles; serve the folder over https:// or on localhost"))
+    return output
+
+
+def _write_site(site, paths, listener):
+    shutil.copytree(WEB, site)
+    shutil.copyfile(EXAMPLE, site / "example.jpg")
+    (site / "styles").mkdir()
+    entries = []
+    for number, path in enumerate(paths, 1):
+        entries.append(entry(path))
+        shutil.copyfile(path, site / entries[-1]["file"])
+        listener(Advanced("styles", number, note=entries[-1]["name"]))
+    (site / "styles.json").write_text(json.dumps(entries, indent=1), encoding="utf-8")
+    (site / MARK).write_text(json.dumps({"version": __version__}), encoding="utf-8")
+
+
+def entry(path) -> dict:
+    """What the page shows of a style: its name, where its file lies, its thumbnail as a data URL, credit and licence.
+
+    Raises AllaprimaError for a file of format 1, whose `strength` browsers don't know.
+    """
+    card = Stylizer(path, provider="cpu", threads=1).card
+    if card.format < 2:
+        raise AllaprimaError(f"{path} is a model file of format 1, which browsers can't run: train the style again.")
+    return {
+        "name": card.name or path.stem,
+        "file": f"styles/{path.name}",
+        "thumbnail": f"data:image/jpeg;base64,{base64.b64encode(card.thumbnail).decode()}",
+        "credit": card.credit,
+        "licence": card.licence,
+    }

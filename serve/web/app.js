@@ -1,0 +1,253 @@
+/** The Paint page: a source, a style, and controls that act at once. */
+import { Engine } from "./engine.js";
+import { cameras, openCamera, openFile } from "./sources.js";
+
+const LEAST = 16; // px, the smallest side that a style takes
+const PHOTO_SIDE = 1280; // px, long side at which a photo is painted
+const $ = (id) => /** @type {any} */ (document.getElementById(id));
+const [before, after] = [$("before"), $("after")].map((canvas) => canvas.getContext("2d"));
+const photo = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+
+const engine = new Engine();
+/** @type {{name: string, file: string, thumbnail: string, credit: string}[]} */
+let styles = [];
+let chosen = -1, loaded = -1, source = null, busy = false, again = false, recorder = null;
+const shown = []; // [time, delay] of the frames of the last second
+
+const say = (text) => ($("status").textContent = text);
+function alertUser(text) {
+  $("message").textContent = text;
+  $("message").hidden = !text;
+}
+
+// -- painting ------------------------------------------------------------------------------------------------
+
+/** Width and height at which the source is painted. */
+function paintedSize() {
+  const side = source.moving ? Number($("size").value) : PHOTO_SIDE;
+  const scale = Math.min(1, side / Math.max(source.width, source.height));
+  return [source.width, source.height].map((length) => Math.max(LEAST, Math.round(length * scale)));
+}
+
+/** Paint what the source shows now; one picture is under way at a time, and what comes between is left out. */
+async function paint() {
+  if (busy || !source || !source.width || loaded < 0) {
+    again = busy;
+    return;
+  }
+  busy = true;
+  again = false;
+  try {
+    const taken = performance.now();
+    const [width, height] = paintedSize();
+    if (photo.canvas.width !== width || photo.canvas.height !== height) Object.assign(photo.canvas, { width, height });
+    photo.setTransform($("mirror").checked ? -1 : 1, 0, 0, 1, $("mirror").checked ? width : 0, 0);
+    photo.drawImage(source.element, 0, 0, width, height);
+    const pixels = photo.getImageData(0, 0, width, height);
+    const strength = $("strength").value;
+    const { painted } = await engine.paint(pixels.data.buffer, width, height, strength / 100);
+    if (after.canvas.width !== width || after.canvas.height !== height) {
+      for (const { canvas } of [before, after]) Object.assign(canvas, { width, height });
+      $("view").style.setProperty("--aspect", width / height);
+    }
+    before.drawImage(photo.canvas, 0, 0);
+    after.putImageData(new ImageData(new Uint8ClampedArray(painted), width, height), 0, 0);
+    after.canvas.dataset.strength = strength;
+    measure(performance.now(), taken);
+    $("snapshot").disabled = $("record").disabled = false;
+  } catch (error) {
+    alertUser(error.message);
+  } finally {
+    busy = false;
+  }
+  if (again) paint();
+}
+
+function measure(now, taken) {
+  shown.push([now, now - taken]);
+  while (shown.length > 2 && now - shown[0][0] > 1000) shown.shift();
+  const delays = shown.map(([, delay]) => delay).sort((a, b) => a - b);
+  const delay = delays[delays.length >> 1].toFixed(0);
+  const span = now - shown[0][0];
+  const rate = source?.moving && span ? `${((1000 * (shown.length - 1)) / span).toFixed(1)} frames/s, ` : "";
+  say(`${styles[loaded]?.name ?? ""}: ${rate}${delay} ms at ${after.canvas.width}×${after.canvas.height}`);
+}
+
+/** Ask for a picture at each frame that the video shows. */
+function follow(video) {
+  const next = () => {
+    if (source?.element !== video) return;
+    paint();
+    video.requestVideoFrameCallback ? video.requestVideoFrameCallback(next) : requestAnimationFrame(next);
+  };
+  next();
+}
+
+// -- styles ---------------------------------------------------------------------------------------------------
+
+async function choose(index) {
+  chosen = (index + styles.length) % styles.length;
+  const mine = chosen;
+  document.querySelectorAll(".style").forEach((button, k) => button.setAttribute("aria-pressed", String(k === mine)));
+  say(`Loading ${styles[mine].name} …`);
+  try {
+    const [width, height] = source?.width ? paintedSize() : [480, 360];
+    await engine.load(styles[mine].file, width, height);
+    loaded = mine;
+    say(`${styles[mine].name} is ready.`);
+    if (mine === chosen) paint();
+  } catch (error) {
+    alertUser(error.message);
+  }
+}
+
+function hang() {
+  $("wall").replaceChildren(
+    ...styles.map(({ name, thumbnail, credit }, index) => {
+      const button = document.createElement("button");
+      button.className = "style";
+      button.title = credit;
+      button.setAttribute("aria-pressed", "false");
+      const picture = Object.assign(new Image(), { src: thumbnail, alt: "" });
+      const label = Object.assign(document.createElement("span"), { textContent: name.replaceAll("_", " ") });
+      button.append(picture, label);
+      button.onclick = () => choose(index);
+      return button;
+    }),
+  );
+}
+
+// -- sources --------------------------------------------------------------------------------------------------
+
+async function use(opening) {
+  alertUser("");
+  try {
+    const opened = await opening;
+    stopRecording();
+    source?.stop();
+    source = opened;
+    shown.length = 0;
+    opened.moving ? follow(opened.element) : paint();
+    return true;
+  } catch (error) {
+    alertUser(error.message);
+    return false;
+  }
+}
+
+async function useCamera(deviceId = "") {
+  if (!(await use(openCamera(Number($("size").value), deviceId)))) return;
+  const found = await cameras();
+  $("device").replaceChildren(...found.map((device, k) => new Option(device.label || `Camera ${k + 1}`, device.deviceId)));
+  const current = source.element.srcObject.getVideoTracks()[0].getSettings().deviceId;
+  if (current) $("device").value = current;
+  $("device-field").hidden = found.length < 2;
+}
+
+async function useExample() {
+  const answer = await fetch("example.jpg");
+  await use(openFile(new File([await answer.blob()], "example.jpg", { type: "image/jpeg" })));
+}
+
+// -- what is kept ---------------------------------------------------------------------------------------------
+
+function keep(blob, ending) {
+  const time = new Date().toISOString().slice(0, 19).replace(/[-:T]/g, "");
+  const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob) });
+  link.download = `allaprima-${styles[loaded].name}-${time}.${ending}`;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+}
+
+function snapshot() {
+  if (!$("snapshot").disabled) after.canvas.toBlob((blob) => keep(blob, "png"), "image/png");
+}
+
+function record() {
+  if (recorder) return stopRecording();
+  if ($("record").disabled) return;
+  const kind = ["video/mp4", "video/webm"].find((type) => MediaRecorder.isTypeSupported(type));
+  const parts = [];
+  recorder = new MediaRecorder(after.canvas.captureStream(), { mimeType: kind });
+  recorder.ondataavailable = ({ data }) => parts.push(data);
+  recorder.onstop = () => keep(new Blob(parts, { type: kind }), kind.split("/")[1]);
+  recorder.start(1000);
+  $("record").setAttribute("aria-pressed", "true");
+  $("record").textContent = "Stop recording";
+}
+
+function stopRecording() {
+  recorder?.stop();
+  recorder = null;
+  $("record").setAttribute("aria-pressed", "false");
+  $("record").textContent = "Record";
+}
+
+// -- controls -------------------------------------------------------------------------------------------------
+
+function setStrength(value) {
+  $("strength").value = value;
+  $("strength-value").textContent = `${$("strength").value} %`;
+  paint();
+}
+
+function setSplit(percent) {
+  $("divider").value = percent;
+  $("view").style.setProperty("--split", `${percent}%`);
+}
+
+const KEYS = {
+  n: () => choose(chosen + 1),
+  p: () => choose(chosen - 1),
+  "+": () => setStrength(Number($("strength").value) + 10),
+  "=": () => setStrength(Number($("strength").value) + 10),
+  "-": () => setStrength(Number($("strength").value) - 10),
+  o: () => setSplit(Number($("divider").value) ? 0 : 50),
+  m: () => $("mirror").click(),
+  s: snapshot,
+  r: record,
+  f: () => $("fullscreen").click(),
+};
+
+function listen() {
+  $("camera").onclick = () => useCamera();
+  $("device").onchange = () => useCamera($("device").value);
+  $("file").onchange = () => $("file").files[0] && use(openFile($("file").files[0]));
+  $("example").onclick = useExample;
+  $("strength").oninput = () => setStrength($("strength").value);
+  $("divider").oninput = () => setSplit($("divider").value);
+  $("size").onchange = $("mirror").onchange = () => paint();
+  $("snapshot").onclick = snapshot;
+  $("record").onclick = record;
+  $("fullscreen").onclick = () => (document.fullscreenElement ? document.exitFullscreen() : $("view").requestFullscreen());
+  document.ondragover = (event) => event.preventDefault();
+  document.ondrop = (event) => {
+    event.preventDefault();
+    if (event.dataTransfer.files[0]) use(openFile(event.dataTransfer.files[0]));
+  };
+  document.onpaste = (event) => event.clipboardData.files[0] && use(openFile(event.clipboardData.files[0]));
+  document.onkeydown = (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("select, input[type=text]")) return;
+    const number = Number(event.key);
+    if (number >= 1 && number <= styles.length) choose(number - 1);
+    else KEYS[event.key.toLowerCase()]?.();
+  };
+}
+
+async function begin() {
+  // Threads need a page that is isolated from others; where the host can't say so, the service worker does.
+  if ("serviceWorker" in navigator && self.isSecureContext) {
+    const known = navigator.serviceWorker.controller;
+    await navigator.serviceWorker.register("sw.js").then(() => navigator.serviceWorker.ready, () => {});
+    if (!known && !self.crossOriginIsolated && !sessionStorage.getItem("isolated")) {
+      sessionStorage.setItem("isolated", "tried");
+      return location.reload();
+    }
+  }
+  listen();
+  styles = await (await fetch("styles.json")).json();
+  hang();
+  await Promise.all([choose(0), useExample()]);
+}
+
+begin().catch((error) => alertUser(error.message));

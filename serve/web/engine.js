@@ -1,0 +1,40 @@
+/** The page's side of the worker: one order under way at a time, so that the delay never grows. */
+
+export class Engine {
+  constructor() {
+    this.worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
+    this.threads = self.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency || 1) : 1;
+    /** @type {Promise<unknown>} */
+    this.line = Promise.resolve();
+  }
+
+  /**
+   * Make a style the one that paints, warm at this size.
+   * @param {string} url
+   */
+  load(url, width, height) {
+    return this.order({ load: url, threads: this.threads, width, height });
+  }
+
+  /**
+   * The painted picture of an RGBA buffer, in the same memory, which is handed over meanwhile.
+   * @returns {Promise<{painted: ArrayBuffer, milliseconds: number}>}
+   */
+  paint(buffer, width, height, strength) {
+    return this.order({ paint: buffer, width, height, strength }, [buffer]);
+  }
+
+  /** @param {object} message @param {Transferable[]} handed */
+  order(message, handed = []) {
+    const work = this.line.then(
+      () =>
+        new Promise((resolve, reject) => {
+          this.worker.onmessage = ({ data }) => (data.failed ? reject(new Error(data.failed)) : resolve(data));
+          this.worker.onerror = () => reject(new Error("The painting engine can't be started: reload the page."));
+          this.worker.postMessage(message, handed);
+        }),
+    );
+    this.line = work.catch(() => {});
+    return work;
+  }
+}

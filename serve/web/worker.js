@@ -1,0 +1,72 @@
+/**
+ * The network, in a thread of its own: RGBA bytes in, painted RGBA bytes out, in the same buffer.
+ *
+ * Messages in:  {load: url, threads, width, height}     a style, warmed up at that size before the answer
+ *               {paint: ArrayBuffer, width, height, strength}
+ * Messages out: {loaded: url} | {painted: ArrayBuffer, width, height, milliseconds} | {failed: sentence}
+ */
+import * as ort from "./ort/ort.wasm.min.mjs";
+
+ort.env.wasm.wasmPaths = new URL("./ort/", import.meta.url).href;
+ort.env.logLevel = "error";
+
+const WARM_UP = 3; // the first runs at a size are several times slower than the rest
+
+/** @type {ort.InferenceSession | null} */
+let session = null;
+let rgb = new Uint8Array(0);
+const strengthValue = new Float32Array(1);
+const strength = new ort.Tensor("float32", strengthValue, [1]);
+
+onmessage = async ({ data }) => {
+  try {
+    if (data.load) await load(data);
+    else await paint(data);
+  } catch (error) {
+    postMessage({ failed: String(error instanceof Error ? error.message : error), buffer: data.paint }, data.paint ? [data.paint] : []);
+  }
+};
+
+/** @param {{load: string, threads: number, width: number, height: number}} order */
+async function load({ load: url, threads, width, height }) {
+  ort.env.wasm.numThreads = threads;
+  const answer = await fetch(url);
+  if (!answer.ok) throw new Error(`The style ${url} can't be loaded (${answer.status}): reload the page.`);
+  const fresh = await ort.InferenceSession.create(new Uint8Array(await answer.arrayBuffer()), {
+    executionProviders: ["wasm"],
+    graphOptimizationLevel: "all",
+  });
+  session = fresh;
+  strengthValue[0] = 1;
+  for (let k = 0; k < WARM_UP; k++) await run(new Uint8Array(3 * width * height), width, height);
+  postMessage({ loaded: url });
+}
+
+/** @param {{paint: ArrayBuffer, width: number, height: number, strength: number}} order */
+async function paint({ paint: buffer, width, height, strength: wanted }) {
+  const began = performance.now();
+  const rgba = new Uint8Array(buffer);
+  const count = width * height;
+  if (rgb.length !== 3 * count) rgb = new Uint8Array(3 * count);
+  for (let from = 0, to = 0; to < rgb.length; from += 4, to += 3) {
+    rgb[to] = rgba[from];
+    rgb[to + 1] = rgba[from + 1];
+    rgb[to + 2] = rgba[from + 2];
+  }
+  strengthValue[0] = wanted;
+  const painted = await run(rgb, width, height);
+  for (let from = 0, to = 0; from < painted.length; from += 3, to += 4) {
+    rgba[to] = painted[from];
+    rgba[to + 1] = painted[from + 1];
+    rgba[to + 2] = painted[from + 2];
+    rgba[to + 3] = 255;
+  }
+  postMessage({ painted: buffer, width, height, milliseconds: performance.now() - began }, [buffer]);
+}
+
+/** @returns {Promise<Uint8Array>} */
+async function run(pixels, width, height) {
+  if (!session) throw new Error("No style is loaded: choose one.");
+  const { stylized } = await session.run({ image: new ort.Tensor("uint8", pixels, [1, height, width, 3]), strength });
+  return /** @type {Uint8Array} */ (stylized.data);
+}

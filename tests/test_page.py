@@ -1,0 +1,253 @@
+"""The page in a real browser: Debian's Chromium, driven by Playwright, with a real clip as its camera."""
+
+import base64
+import functools
+import http.server
+import io
+import json
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import urllib.request
+from urllib.error import HTTPError
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+import clips
+from allaprima.core.errors import AllaprimaError
+from allaprima.core.events import Warned
+from allaprima.infer.stylizer import Stylizer
+from allaprima.serve.site import export_web
+from conftest import make_model
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+STYLES = ["starry_night", "wave"]
+needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """An exported page with two styles."""
+    return export_web(STYLES, tmp_path_factory.mktemp("web") / "site")
+
+
+@pytest.fixture(scope="module")
+def hosted(site):
+    """The address of a plain web host that serves the page: it sends none of the headers that threads need."""
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        extensions_map = {**http.server.SimpleHTTPRequestHandler.extensions_map, ".mjs": "text/javascript"}
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=site))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def studio():
+    """The address of `allaprima studio`."""
+    command = [sys.executable, "-m", "allaprima", "studio", "--port", "0", "--no-browser"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    address = re.search(r"http://\S+/", process.stderr.readline())
+    assert address
+    yield address[0]
+    process.terminate()
+    process.wait(10)
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory):
+    """A browser whose camera plays a clip."""
+    from playwright.sync_api import sync_playwright
+
+    clip = tmp_path_factory.mktemp("camera") / "clip.mjpeg"
+    with av.open(str(clip), "w", format="mjpeg") as container:
+        stream = container.add_stream("mjpeg", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuvj420p"
+        for rgb in clips.panned(25, 320, 240):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(rgb, format="rgb24")))
+        container.mux(stream.encode())
+    camera = ["--use-fake-device-for-media-stream", f"--use-file-for-fake-video-capture={clip}"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *camera])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened(chromium):
+    """opened(address, ...) is a page that has painted its example; it fails for what the page threw."""
+    contexts, thrown = [], []
+
+    def open_page(address, **options):
+        context = chromium.new_context(**{"permissions": ["camera"], "accept_downloads": True, **options})
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: thrown.append(str(error)))
+        page.goto(address)
+        painted(page)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not thrown
+
+
+def painted(page, how=" ms at"):
+    page.wait_for_function(
+        "how => document.getElementById('status').textContent.includes(how)", arg=how, timeout=60_000
+    )
+
+
+def pixels(page, canvas):
+    """What a canvas of the page shows, uint8 [H, W, 3]."""
+    url = page.evaluate("id => document.getElementById(id).toDataURL()", canvas)
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))).convert("RGB"))
+
+
+def set_strength(page, percent):
+    page.locator("#strength").fill(str(percent))
+    page.wait_for_function("value => document.getElementById('after').dataset.strength === value", arg=str(percent))
+
+
+@needs_chromium
+@pytest.mark.parametrize("percent", [100, 50, 0])
+def test_the_page_paints_as_python_does(opened, studio, percent):
+    page = opened(studio)
+    set_strength(page, percent)
+    photo, picture = pixels(page, "before"), pixels(page, "after")
+    wanted = Stylizer("contrast_of_forms")(photo, strength=percent / 100).astype(int)
+    assert photo.std() > 20 and np.abs(picture - wanted).max() <= 1
+
+
+@needs_chromium
+def test_camera_styles_mirror_and_divider_act_at_once(opened, studio):
+    page = opened(studio)
+    page.click("#camera")
+    painted(page, "frames/s")
+    first = page.text_content("#status")
+    assert pixels(page, "after").shape == (240, 320, 3)
+    page.keyboard.press("n")
+    page.wait_for_function(
+        "before => !document.getElementById('status').textContent.startsWith(before)", arg=first.split(":")[0]
+    )
+    painted(page, "frames/s")
+    page.keyboard.press("o")
+    assert page.evaluate("getComputedStyle(document.getElementById('after')).clipPath") == "inset(0px 0px 0px 50%)"
+    page.click("#example")
+    page.wait_for_function("document.getElementById('before').width == 512")
+    photo = pixels(page, "before")
+    page.check("#mirror")
+    for _ in range(50):
+        mirrored = np.abs(pixels(page, "before")[:, ::-1].astype(int) - photo).mean() < 2
+        if mirrored:
+            break
+        page.wait_for_timeout(200)
+    assert mirrored
+
+
+@needs_chromium
+def test_snapshot_and_recording_can_be_opened(opened, studio, tmp_path):
+    page = opened(studio)
+    page.click("#camera")
+    painted(page, "frames/s")
+    with page.expect_download() as waiting:
+        page.click("#snapshot")
+    waiting.value.save_as(tmp_path / "snapshot.png")
+    assert Image.open(tmp_path / "snapshot.png").size == (320, 240)
+    page.click("#record")
+    page.wait_for_timeout(1500)
+    with page.expect_download() as waiting:
+        page.click("#record")
+    name = waiting.value.suggested_filename
+    waiting.value.save_as(tmp_path / name)
+    frames, _ = clips.decoded(tmp_path / name)
+    assert len(frames) >= 3 and frames[-1].std() > 10
+
+
+@needs_chromium
+def test_a_refused_camera_and_a_broken_file_are_said_in_words(opened, studio, tmp_path):
+    page = opened(studio, permissions=[])
+    page.click("#camera")
+    page.wait_for_function("!document.getElementById('message').hidden")
+    assert "Allow it" in page.text_content("#message")
+    (tmp_path / "broken.jpg").write_bytes(b"not a picture")
+    page.set_input_files("#file", tmp_path / "broken.jpg")
+    page.wait_for_function("document.getElementById('message').textContent.includes('broken.jpg')")
+    page.click("#example")
+    page.wait_for_function("document.getElementById('message').hidden")
+
+
+@needs_chromium
+def test_a_folder_on_any_host_is_isolated_and_works_offline(opened, hosted):
+    page = opened(hosted)
+    page.wait_for_function("crossOriginIsolated")
+    painted(page)
+    page.context.set_offline(True)
+    page.reload()
+    painted(page)
+    assert page.locator(".style").count() == len(STYLES)
+
+
+@needs_chromium
+def test_the_page_fits_a_phone_and_axe_finds_nothing_serious(opened, studio):
+    from axe_playwright_python.sync_playwright import Axe
+
+    page = opened(studio, viewport={"width": 390, "height": 844}, has_touch=True)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        found = Axe().run(page).response["violations"]
+        assert [v["id"] for v in found if v["impact"] in ("serious", "critical")] == []
+
+
+def test_the_studio_answers_this_machine_alone(studio):
+    def ask(path, host=None):
+        request = urllib.request.Request(studio + path, headers={"Host": host} if host else {})
+        return urllib.request.urlopen(request, timeout=10)
+
+    names = [style["name"] for style in json.load(ask("styles.json"))]
+    assert names == sorted(names) and "wave" in names
+    assert ask("styles/wave.onnx").headers["Cross-Origin-Opener-Policy"] == "same-origin"
+    for path in ("styles/none.onnx", "styles/..%2fsite.py", "../studio.py"):
+        with pytest.raises(HTTPError, match="404"):
+            ask(path)
+    with pytest.raises(HTTPError, match="400"):
+        ask("", host="evil.example")
+
+
+def test_an_export_is_whole_and_replaces_only_an_export(tmp_path):
+    mine = tmp_path / "photos"
+    mine.mkdir()
+    (mine / "holiday.jpg").write_bytes(b"precious")
+    with pytest.raises(AllaprimaError, match="does not exist yet"):
+        export_web(["wave"], mine)
+    assert (mine / "holiday.jpg").read_bytes() == b"precious"
+
+    events = []
+    output = export_web(STYLES, tmp_path / "site")
+    entries = json.loads((output / "styles.json").read_text())
+    assert [entry["name"] for entry in entries] == STYLES
+    assert all((output / entry["file"]).is_file() for entry in entries)
+    export_web([make_model(tmp_path / "mine.onnx")], output, listener=events.append)
+    assert [entry["name"] for entry in json.loads((output / "styles.json").read_text())] == ["tiny"]
+    assert any(isinstance(event, Warned) and "replaced" in event.text for event in events)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.onnx", "photos", "site"]
+
+
+def test_two_styles_of_one_file_name_are_refused(tmp_path):
+    (tmp_path / "a").mkdir()
+    with pytest.raises(AllaprimaError, match=r"wave\.onnx"):
+        export_web(["wave", make_model(tmp_path / "a" / "wave.onnx")], tmp_path / "site")
+    assert not (tmp_path / "site").exists()
