@@ -63,6 +63,7 @@ def run_live(
     mirror=False,
     display=True,
     record=None,
+    overwrite=False,
     frames=None,
     loop=False,
     deinterlace=True,
@@ -78,14 +79,16 @@ def run_live(
         (media/sources.py).
     controls: what the keys turn, at the start. size: (width, height) to ask of a camera, or to fit a clip into.
     mirror: left and right swapped. display: in a window; without, a still is shown once.
-    record: a video file to write, .mp4, .mov or .mkv. loop: a clip starts again at its end.
+    record: a video file to write, .mp4, .mov or .mkv. overwrite: it may take the place of a file that allaprima did not
+    make. loop: a clip starts again at its end.
     deinterlace: make whole frames of a clip's interlaced ones.
     snapshots: the folder for pictures and recordings made by key.
     Raises AllaprimaError when the source, a model or the screen isn't there, or a file can't be written.
     """
     if not styles:
         raise AllaprimaError("No style was given: name at least one model.")
-    recorder = Recorder(record, [source] if isinstance(source, str | Path) else []) if record else None
+    inputs = [source] if isinstance(source, str | Path) else []
+    recorder = Recorder(record, inputs, overwrite=overwrite, listener=listener) if record else None
     window, camera = None, None
     try:
         styles = Styles(styles, provider, threads)

@@ -137,7 +137,7 @@ def _stylized(items, stylizer, controls):
     """
     workers, ahead = 1, 0
     if isinstance(stylizer, Stylizer) and stylizer.provider == "cpu":
-        workers = ahead = stylizer.threads or os.cpu_count()
+        workers = ahead = stylizer.threads or os.cpu_count() or 1
         stylizer = stylizer.for_video()
 
     def paint(picture):
@@ -174,5 +174,6 @@ def _warn_of_damage(clip, frames, listener):
     missing = (clip.duration or 0) - clip.reached if clip.indexed else 0
     if not clip.damaged and missing < 0.5:
         return
-    where = f"it stops at {clip.reached:.1f} of {clip.duration:.1f} seconds" if missing >= 0.5 else "some of it is lost"
+    stops = f"it stops at {clip.reached:.1f} of {clip.duration or 0:.1f} seconds"
+    where = stops if missing >= 0.5 else "some of it is lost"
     listener(Warned(f"{clip.source} is damaged: {where}; {frames} frames were kept."))

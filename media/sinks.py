@@ -22,13 +22,13 @@ class Recorder:
     """A video file of what is shown, at the times at which it was captured; whole or not at all.
 
     It encodes in a thread of its own. Where that can't keep up, frames are left out (counted in `dropped`).
-    inputs: paths that are read, and so may not be the file.
+    inputs: paths that are read, and so may not be the file. how: as of `files.check_output`.
     """
 
     _TIME_BASE = Fraction(1, 90000)
 
-    def __init__(self, path, inputs=()):
-        self.path = check_video_output(path, inputs)
+    def __init__(self, path, inputs=(), **how):
+        self.path = check_video_output(path, inputs, **how)
         self.frames = self.dropped = 0
         self._waiting, self._error = queue.Queue(8), None
         self._thread = threading.Thread(target=self._work, daemon=True)

@@ -5,6 +5,7 @@ None of them is a reason to lose the pictures: what can't be kept is named, and 
 
 import io
 from fractions import Fraction
+from typing import Any
 
 import av
 from av.error import FFmpegError
@@ -170,7 +171,7 @@ class Subtitles(Copied):
         return self._in_order([encoded])
 
 
-def shifted(chapter, start: Fraction):
+def shifted(chapter, start: Fraction) -> Any:
     """The chapter, counted from the start of the clip, `start` seconds, and not from the file's zero."""
     ticks = round(start / chapter["time_base"])
     return {**chapter, "start": max(0, chapter["start"] - ticks), "end": max(0, chapter["end"] - ticks)}

@@ -360,6 +360,16 @@ def test_a_recording_over_its_source_is_refused_before_any_work(tmp_path):
     assert source.read_bytes() == before
 
 
+def test_a_recording_takes_the_place_of_another_file_only_when_asked(tmp_path):
+    (tmp_path / "out.mp4").write_text("somebody's film")
+    with pytest.raises(AllaprimaError, match="--overwrite"):
+        run_live([same], Camera(last=10).open, display=False, record=tmp_path / "out.mp4")
+    assert (tmp_path / "out.mp4").read_text() == "somebody's film"
+    for overwrite in (True, False):  # and its own
+        run_live([same], Camera(last=10).open, display=False, record=tmp_path / "out.mp4", overwrite=overwrite)
+        assert clips.decoded(tmp_path / "out.mp4")[0]
+
+
 def test_pixels_that_are_not_square_are_squared(tmp_path):
     source = clips.write_clip(tmp_path / "in.mkv", clips.panned(3, 96, 64), aspect=Fraction(4, 3))
     run_live([same], source, display=False, record=tmp_path / "out.mp4")
