@@ -1,7 +1,7 @@
 """A trained network against the optimizer, by one J: how many iterations is a pass worth, and how much faster."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
@@ -16,6 +16,7 @@ from allaprima.core.checks import check_kind, check_path, check_paths, check_who
 from allaprima.core.contract import Card
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Advanced, Listener, Started, Warned, Wrote, ignore
+from allaprima.core.files import StrPath
 from allaprima.media.pictures import check_picture_output, read_photo, read_rgb, write_rgb
 from allaprima.models.perceptual import Objective, PerceptualLoss, balance
 from allaprima.models.tensors import as_style, to_image, to_tensor
@@ -129,15 +130,15 @@ def _time(stylize, photo, runs=3):
 
 
 def compare(
-    model,
-    photos,
-    style=None,
+    model: StrPath,
+    photos: StrPath | Sequence[StrPath],
+    style: StrPath | None = None,
     *,
-    size=384,
-    iterations=200,
-    output=None,
-    loss_weights=None,
-    overwrite=False,
+    size: int = 384,
+    iterations: int = 200,
+    output: StrPath | None = None,
+    loss_weights: StrPath | None = None,
+    overwrite: bool = False,
     listener: Listener = ignore,
 ) -> list[Comparison]:
     """Compare a model file with the optimizer on each photo; write a picture of all to `output` if given.

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 from torch.nn import functional as F
@@ -85,23 +86,23 @@ class Descent:
         check_positive(learning_rate=self.learning_rate)
 
 
-PictureLike = np.ndarray | Image.Image | Path | str
+PictureLike = npt.NDArray[np.uint8] | Image.Image | Path | str
 
 
 def optimize(
     content: PictureLike,
-    styles: PictureLike | list[PictureLike],
+    styles: PictureLike | Sequence[PictureLike],
     objective: Objective | None = None,
     *,
     network: LossNetwork | None = None,
     descent: Descent | None = None,
-    balanced=True,
-    style_weights=None,
+    balanced: bool = True,
+    style_weights: Sequence[float] | None = None,
     style_size: int | None = None,
-    init="content",
-    scales=1,
-    keep_colors=False,
-    seed=0,
+    init: str = "content",
+    scales: int = 1,
+    keep_colors: bool = False,
+    seed: int = 0,
     each: Callable[[Step, torch.Tensor], None] | None = None,
     listener: Listener = ignore,
 ) -> Result:
@@ -317,7 +318,7 @@ def _blend(targets, shares):
     return {layer: sum(share * one[layer] for share, one in zip(shares, targets)) for layer in targets[0]}
 
 
-def _balanced(network, paintings, shares, objective):
+def _balanced(network, paintings, shares, objective: Objective) -> Objective:
     """`balance` for several paintings: each layer's weight is the mean of what each painting would have."""
     if not objective.content and not objective.style:
         return objective
@@ -327,7 +328,7 @@ def _balanced(network, paintings, shares, objective):
     return replace(each[0], style=style)
 
 
-def _without_idle_layers(objective):
+def _without_idle_layers(objective: Objective) -> Objective:
     """A weight of 0 means that layers of that kind are not computed."""
     if not (objective.alpha or objective.beta or objective.tv):
         raise AllaprimaError("alpha, beta and tv are all 0: give at least one of them a weight.")

@@ -1,15 +1,18 @@
 """One style, ready to run: a model file in an ONNX Runtime session, pictures in, stylized pictures out."""
 
 import os
+from collections.abc import Callable
 from copy import copy
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import onnxruntime as ort
 
 from allaprima.core.checks import check_kind
 from allaprima.core.contract import IMAGE, SMALLEST, STYLIZED, Card, Controls
 from allaprima.core.errors import AllaprimaError, explain_os_error
+from allaprima.core.files import StrPath
 from allaprima.infer import tiles
 from allaprima.infer.library import find_style
 from allaprima.infer.modelfile import check_model_file
@@ -24,6 +27,7 @@ PROVIDERS = {
     "cpu": "CPUExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
+Pixels = npt.NDArray[np.uint8]
 RANGES = {"0..1": 1.0, "0..255": 255.0}
 
 
@@ -41,7 +45,14 @@ class Stylizer:
     `card` is what the file says of itself (core/contract.py).
     """
 
-    def __init__(self, model, provider=None, threads=None, foreign=None, one_size=False):
+    def __init__(
+        self,
+        model: StrPath,
+        provider: str | None = None,
+        threads: int | None = None,
+        foreign: str | None = None,
+        one_size: bool = False,
+    ):
         check_kind(str, provider=provider, foreign=foreign)
         if foreign is not None and foreign not in RANGES:
             raise AllaprimaError(f"foreign must be one of {', '.join(RANGES)}, not {foreign!r}.")
@@ -74,7 +85,14 @@ class Stylizer:
         other._session = other._open(self._model)
         return other
 
-    def __call__(self, image, controls: Controls | float | None = None, *, strength=None, progress=None):
+    def __call__(
+        self,
+        image: Pixels,
+        controls: Controls | float | None = None,
+        *,
+        strength: float | None = None,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> Pixels:
         """Stylize `image`, uint8 RGB [H, W, 3] or a batch [N, H, W, 3]; the same shape and type comes back.
 
         controls: what to turn; a number is a strength, and so is `strength`: 0 returns the photo, 1 the full style. Any

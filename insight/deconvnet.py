@@ -46,7 +46,7 @@ def check_layers(name: str, layers, least=1) -> list[str]:
     return list(layers)
 
 
-def check_picture(network: LossNetwork, layer: str, shape, name="The picture"):
+def check_picture(network: LossNetwork, layer: str, shape, name: object = "The picture"):
     """Raise AllaprimaError when a picture of (H, W) pixels is smaller than the receptive field of `layer`."""
     height, width = shape
     size = receptive_field(network, layer).size
@@ -90,7 +90,7 @@ class Deconvnet:
         network, switches, x = self.network, list(switches), activations
         for name in reversed(network.names[: network.names.index(layer) + 1]):
             if name.startswith("conv"):
-                x = F.conv_transpose2d(x, network.convs[name].weight, padding=1)
+                x = F.conv_transpose2d(x, network.conv(name).weight, padding=1)
             elif name.startswith("relu"):
                 x = x.clamp_min(0)
             else:

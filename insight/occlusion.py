@@ -68,7 +68,7 @@ def occlude(
     """
     picture, deconvnet = to_tensor(photo), Deconvnet(network)
     activations, switches = deconvnet.forward(picture, layer)
-    channel, place = divmod(activations[0].flatten().argmax().item(), activations[0, 0].numel())
+    channel, place = divmod(int(activations[0].argmax()), activations[0, 0].numel())
     alone = only(activations, channel, *divmod(place, activations.shape[3]))
     whole = activations[0, channel].float().sum().item()
     if whole <= 0:
@@ -86,7 +86,9 @@ def occlude(
     projection = deconvnet.project(alone, layer, switches)[0].float().numpy()
     found = Occlusion(channel, (torch.cat(sums) / whole).view(shape).numpy(), projection)
     if classifier:
-        found.unhidden, label = (value.item() for value in probabilities(classifier, picture)[0].max(0))
+        likely = probabilities(classifier, picture)[0]
+        label = int(likely.argmax())
+        found.unhidden = likely[label].item()
         classes, names = torch.cat(classes), labels()
         found.label, found.probability = names[label], classes[:, label].view(shape).numpy()
         found.most_probable = [[names[n] for n in row] for row in classes.argmax(1).view(shape).tolist()]

@@ -4,6 +4,7 @@ Gatys, Ecker and Bethge, *Image Style Transfer Using Convolutional Neural Networ
 that of `baseline`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,7 +51,7 @@ def from_noise(
     network: LossNetwork,
     iterations=100,
     seed=0,
-    each=lambda iteration: None,
+    each: Callable[[int], object] = lambda iteration: None,
 ) -> Reconstruction:
     """One picture, from noise. photo, painting: uint8 [H, W, 3]; layers: as in `plan`. Ctrl-C raises KeyboardInterrupt.
 

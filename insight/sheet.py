@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -103,8 +104,9 @@ def figure(width: int, height: int) -> Figure:
 
 def drawn(drawing: Figure) -> np.ndarray:
     """A figure as a picture, uint8 [H, W, 3]."""
-    drawing.canvas.draw()
-    return np.asarray(drawing.canvas.buffer_rgba())[..., :3].copy()
+    canvas = cast(FigureCanvasAgg, drawing.canvas)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def as_svg(drawing: Figure) -> bytes:

@@ -5,6 +5,7 @@ Simonyan and Zisserman, *Very Deep Convolutional Networks for Large-Scale Image 
 
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import cast
 from urllib.error import URLError
 
 import torch
@@ -108,7 +109,7 @@ class LossNetwork(nn.Module):
             if not left:
                 break
             if name.startswith("conv"):
-                x = self.convs[name](x)
+                x = self.conv(name)(x)
             elif name.startswith("relu"):
                 x = F.relu(x, inplace=name.replace("relu", "conv") not in taps)  # in place, unless conv is tapped
             else:
@@ -117,6 +118,10 @@ class LossNetwork(nn.Module):
                 taps[name] = x
                 left.discard(name)
         return taps
+
+    def conv(self, name: str) -> nn.Conv2d:
+        """The convolution of that name, `conv3_1` say."""
+        return cast(nn.Conv2d, self.convs[name])
 
     def check(self, layers):
         """Raise AllaprimaError for the first layer name that the network does not have."""
