@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
 from statistics import median
+from typing import cast
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from allaprima.baseline.optimizer import Descent, Step, default_network, descend
-from allaprima.core.checks import check_kind, check_path, check_paths, check_whole
+from allaprima.core.checks import StrPath, check_kind, check_path, check_paths, check_whole
 from allaprima.core.contract import Card
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Advanced, Listener, Started, Warned, Wrote, ignore
-from allaprima.core.files import StrPath
 from allaprima.media.pictures import check_picture_output, read_photo, read_rgb, write_rgb
 from allaprima.models.perceptual import Objective, PerceptualLoss, balance
 from allaprima.models.tensors import as_style, to_image, to_tensor
@@ -203,7 +203,8 @@ def training_loss(card: Card, style=None, loss_weights=None, listener: Listener 
         objective = Objective(**card.objective)
     else:
         listener(Warned("The model file does not hold its objective: J has the default layers and weights."))
-        objective = balance(network, painting, Photos(size=256).batch(8, seed=0).to(device), Objective())
+        photos = Photos(size=256).batch(8, seed=0).to(device)
+        objective = balance(network, cast(torch.Tensor, painting), photos, Objective())
     loss = PerceptualLoss(network, objective)
     if painting is None:
         return loss, {layer: torch.from_numpy(gram)[None].to(device) for layer, gram in card.grams.items()}

@@ -12,7 +12,7 @@ models/perceptual.py, the same that training minimises. Departures from the pape
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -103,7 +103,7 @@ def optimize(
     scales: int = 1,
     keep_colors: bool = False,
     seed: int = 0,
-    each: Callable[[Step, torch.Tensor], None] | None = None,
+    each: Callable[[Step, torch.Tensor], object] | None = None,
     listener: Listener = ignore,
 ) -> Result:
     """Paint `content` in the style of `styles` by descending J on its pixels.

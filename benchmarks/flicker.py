@@ -16,7 +16,7 @@ import numpy as np
 from page import publish, table
 
 from allaprima.infer.stylizer import Stylizer
-from allaprima.media.clips import Clip
+from allaprima.media.clips import Clip, Frame
 
 MOVES, AROUND = 12, np.ones((41, 41), np.uint8)
 
@@ -34,7 +34,8 @@ def main():
     options = parser.parse_args()
 
     with Clip(options.clip) as clip:
-        frames = [picture.rgb for picture in islice(clip.read(), options.frames)]
+        pictures = (item for item in clip.read() if isinstance(item, Frame))
+        frames = [picture.rgb for picture in islice(pictures, options.frames)]
     pairs = list(zip(frames, frames[1:]))
     still = [cv2.dilate((changes(*pair).max(2) > MOVES).astype(np.uint8), AROUND) == 0 for pair in pairs]
     own = [changes(*pair)[place].mean() for pair, place in zip(pairs, still)]

@@ -9,10 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from allaprima.core.checks import check_kind
+from allaprima.core.checks import StrPath, check_kind
 from allaprima.core.contract import IMAGE, SMALLEST, STYLIZED, Card, Controls
 from allaprima.core.errors import AllaprimaError, explain_os_error
-from allaprima.core.files import StrPath
 from allaprima.infer import tiles
 from allaprima.infer.library import find_style
 from allaprima.infer.modelfile import check_model_file
@@ -152,7 +151,7 @@ class Stylizer:
         stylized = []
         for photo in photos:  # one by one: most of them fix N at 1
             paint, *more = self._run(session, [session.get_outputs()[0].name, *outputs], {self._input: photo})
-            paint = np.clip(paint[0] * (255 / self._range), 0, 255).round().astype(np.uint8).transpose(1, 2, 0)
+            paint = np.clip(paint[0] * (255 / (self._range or 255)), 0, 255).round().astype(np.uint8).transpose(1, 2, 0)
             if fixed or paint.shape[0] < height or paint.shape[1] < width:
                 paint = _resize(paint, height, width)
             stylized.append(paint[:height, :width])

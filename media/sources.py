@@ -86,7 +86,7 @@ class Player:
             due = float(picture.start * self._clip.video.time_base)
             self._began = time.perf_counter() - due if self._began is None else self._began
             time.sleep(max(0.0, self._began + due - time.perf_counter()))
-        return _fitted(picture.rgb, self._size, self._clip.aspect)
+        return _fitted(picture.rgb, self._size, self._clip.aspect or 1)
 
     def close(self):
         self._clip.close()
