@@ -104,9 +104,9 @@ class Terminal:
                     event.task, total=event.total, unit=event.unit, note=""
                 )
             case Advanced():
-                total = {} if event.total is None else {"total": event.total}
                 note = "  ".join([event.note, *(f"{name} {value:.3g}" for name, value in event.values.items())])
-                self._progress.update(self._tasks[event.task], completed=event.done, note=note, **total)
+                task = self._tasks[event.task]
+                self._progress.update(task, completed=event.done, total=event.total, note=note)
             case Warned():
                 console.print(Text.assemble(("warning: ", "yellow"), event.text), highlight=False, soft_wrap=True)
             case Wrote():

@@ -16,6 +16,7 @@ own n_H n_W first; with equal sizes that is the formula above.
 """
 
 from dataclasses import asdict, dataclass, field
+from typing import cast
 
 import torch
 
@@ -49,7 +50,7 @@ class Objective:
 
 def weighted_sum(weights: dict[str, float], costs: dict[str, torch.Tensor]) -> torch.Tensor:
     """The terms named by `weights`, each times its weight, added up: J, for the weights of an Objective."""
-    return sum(weight * costs[name] for name, weight in weights.items())
+    return cast(torch.Tensor, sum(weight * costs[name] for name, weight in weights.items()))
 
 
 @dataclass

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from PIL import Image
+from PIL import Image, ImageStat
 
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Advanced, Listener, Started, Warned, Wrote, ignore
@@ -123,7 +123,7 @@ def _checked_output(output, style, replaces: bool) -> Path:
 def _look_at(painting: Image.Image, style_size: int, listener: Listener):
     """Warn of a painting that holds little to learn."""
     width, height = painting.size
-    if all(high - low < BLANK for low, high in painting.getextrema()):
+    if all(high - low < BLANK for low, high in ImageStat.Stat(painting).extrema):
         listener(
             Warned(
                 "The painting is a single colour: pictures will take on that colour, and there are no strokes to learn."

@@ -57,7 +57,7 @@ class Trainer:
         torch.manual_seed(settings.seed)
         self.start = settings.start if start_of(settings.architecture) else "scratch"
         self.network = transformer(settings.architecture, self.start)
-        self.network.to(self.device, memory_format=torch.channels_last)
+        self.network.to(self.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.optimizer = OPTIMIZERS[settings.optimizer](self.network.parameters(), settings.learning_rate)
         self.batches = Batches(settings, self.crops, self.loss.content_targets)
         self.terms = torch.compile(self.costs) if self.device.type == "cuda" else self.costs
