@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from onnx import TensorProto, helper
 from page import publish, table
@@ -22,6 +21,7 @@ from page import publish, table
 from allaprima.core.contract import Card
 from allaprima.infer.bench import measure
 from allaprima.infer.stylizer import Stylizer, physical_cores
+from allaprima.infer.stylizer import ort as onnxruntime
 from allaprima.models.export import export
 from allaprima.models.transformer import ARCHITECTURES, transformer
 
