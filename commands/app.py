@@ -38,7 +38,8 @@ def as_command(work):
 
     signature = introspection.signature(work)
     parameter = introspection.Parameter("quiet", introspection.Parameter.KEYWORD_ONLY, default=False, annotation=Quiet)
-    command.__signature__ = signature.replace(parameters=[*signature.parameters.values(), parameter])
+    shown = signature.replace(parameters=[*signature.parameters.values(), parameter])
+    command.__signature__ = shown  # pyright: ignore[reportAttributeAccessIssue]
     command.__annotations__ = work.__annotations__ | {"quiet": Quiet}
     return command
 

@@ -1,8 +1,10 @@
 """How events look on a terminal: a bar, a rate, the time left. On stderr, so that stdout stays for results."""
 
 import codecs
+import io
 import sys
 from contextlib import suppress
+from typing import cast
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
@@ -18,7 +20,7 @@ def prepare_streams() -> None:
     """Printing never fails: what the console's alphabet lacks is escaped, and a name that is not text goes out as its bytes."""
     codecs.register_error("as it is", _as_it_is)
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="as it is")
 
 
@@ -43,7 +45,7 @@ def print_table(table: Table) -> None:
         stdout.print(table)
         return
     columns = [
-        [Text.from_markup(cell).plain if isinstance(cell, str) else cell.plain for cell in c.cells]
+        [(Text.from_markup(cell) if isinstance(cell, str) else cast(Text, cell)).plain for cell in c.cells]
         for c in table.columns
     ]
     for row in zip(*columns, strict=True):

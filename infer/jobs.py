@@ -1,9 +1,11 @@
 """The whole product in one function: pictures, folders and videos, in a style."""
 
 import errno
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from allaprima.core.checks import StrPath
 from allaprima.core.contract import Controls
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Advanced, Listener, Started, Warned, Wrote, ignore
@@ -17,15 +19,15 @@ DISK_IS_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # the next file would 
 
 
 def stylize(
-    source,
-    output=None,
-    model=DEFAULT_STYLE,
-    strength=1.0,
-    provider=None,
-    threads=None,
-    foreign=None,
+    source: StrPath | Sequence[StrPath],
+    output: StrPath | None = None,
+    model: StrPath = DEFAULT_STYLE,
+    strength: float = 1.0,
+    provider: str | None = None,
+    threads: int | None = None,
+    foreign: str | None = None,
     *,
-    overwrite=False,
+    overwrite: bool = False,
     listener: Listener = ignore,
 ) -> list[Path]:
     """Stylize pictures and videos; returns the list of the paths written.
