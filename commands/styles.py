@@ -25,6 +25,7 @@ Foreign = Annotated[
 ]
 
 
+Deinterlace = Annotated[bool, typer.Option(help="Make whole frames of a video's interlaced ones.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that allaprima did not make, too.")]
 
 
@@ -42,6 +43,7 @@ def stylize(
     threads: Threads = None,
     foreign: Foreign = None,
     overwrite: Overwrite = False,
+    deinterlace: Deinterlace = True,
 ):
     """Stylize pictures, folders and videos.
 
@@ -63,6 +65,7 @@ def stylize(
                     threads,
                     foreign,
                     overwrite=overwrite,
+                    deinterlace=deinterlace,
                     listener=lambda e: written.append(e.path) if isinstance(e, Wrote) else terminal(e),
                 )
         finally:
@@ -89,7 +92,7 @@ def live(
     overwrite: Overwrite = False,
     frames: Annotated[int | None, typer.Option(help="Stop after so many frames.")] = None,
     loop: Annotated[bool, typer.Option("--loop", help="Start a file again at its end.")] = False,
-    deinterlace: Annotated[bool, typer.Option(help="Make whole frames of interlaced ones.")] = True,
+    deinterlace: Deinterlace = True,
     provider: Provider = None,
     threads: Threads = None,
 ):

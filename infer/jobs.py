@@ -28,6 +28,7 @@ def stylize(
     foreign: str | None = None,
     *,
     overwrite: bool = False,
+    deinterlace: bool = True,
     listener: Listener = ignore,
 ) -> list[Path]:
     """Stylize pictures and videos; returns the list of the paths written.
@@ -39,6 +40,7 @@ def stylize(
         name the second gets the number 2, and so on: x.png, x-2.png, x-3.png.
     model, provider, threads, foreign: as of Stylizer. strength: 0 is the photo, 1 the full style; or Controls.
     overwrite: replace files that allaprima did not make; its own results are replaced in any case. No source ever is.
+    deinterlace: make whole frames of a video's interlaced ones.
 
     A broken file in a folder or a list does not stop the others: they are all done, then AllaprimaError names it.
     Raises AllaprimaError for bad input, before anything is written where that can be known.
@@ -51,14 +53,15 @@ def stylize(
         names = ", ".join(path.name for path in files[:3]) + (", ..." if len(files) > 3 else "")
         count = "1 file is" if len(files) == 1 else f"{len(files)} files are"
         listener(Warned(f"{count} left out ({reason}): {names}"))
-    return _Work(plan, stylizer, controls, listener).done()
+    return _Work(plan, stylizer, controls, deinterlace, listener).done()
 
 
 class _Work:
     """The files of a plan, one after another: pictures first, then videos."""
 
-    def __init__(self, plan, stylizer, controls, listener):
+    def __init__(self, plan, stylizer, controls, deinterlace, listener):
         self.jobs, self.stylizer, self.controls, self.listener = plan.jobs, stylizer, controls, listener
+        self.deinterlace = deinterlace
         self.pictures = [source for source in plan.jobs if source not in plan.videos]
         self.videos = [source for source in plan.jobs if source in plan.videos]
         self.about = f"Stylizing {len(plan.jobs)} files {plan.into}." if len(plan.jobs) > 1 else ""
@@ -132,4 +135,5 @@ class _Work:
     def _video(self, source, target):
         from allaprima.infer.video import paint_video
 
-        paint_video(source, target, self.stylizer, self.controls, listener=self.listener)
+        how = {"deinterlace": self.deinterlace, "listener": self.listener}
+        paint_video(source, target, self.stylizer, self.controls, **how)
