@@ -8,7 +8,10 @@ import jedi
 import pytest
 
 import allaprima
-from conftest import ROOT
+from conftest import PACKAGE, ROOT
+
+LONGEST = 400  # lines of a file
+KINDS = {".py", ".md", ".toml", ".html", ".js", ".cjs", ".css"}
 
 
 @pytest.fixture
@@ -50,3 +53,12 @@ def test_a_type_checker_resolves_the_package(tmp_path):
 def test_ci_runs_the_tests_as_the_readme_says():
     command = (ROOT / "README.md").read_text().split("The tests: `")[1].split("`")[0]
     assert (ROOT / ".ci" / "run").read_text().splitlines()[-1] == command
+
+
+def test_no_file_is_longer_than_it_reads_well():
+    house = [folder.resolve() for folder in PACKAGE.glob("*/")]  # a link is not walked through
+    places = [PACKAGE, *house, *(ROOT / name for name in ("tests", "benchmarks", "docs", ".ci"))]
+    files = [*ROOT.glob("*.*"), *(file for place in places for file in place.rglob("*"))]
+    own = [f for f in files if f.suffix in KINDS and not {"node_modules", "ort"} & set(f.parts)]
+    assert len(own) > 100
+    assert {file.name: lines for file in own if (lines := len(file.read_text().splitlines())) > LONGEST} == {}
