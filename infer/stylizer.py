@@ -174,7 +174,7 @@ class Stylizer:
                 raise AllaprimaError(
                     f"Not enough memory for a picture of {size}: close other programs, or make the picture smaller."
                 ) from error
-            raise AllaprimaError(f"{self.path} can't work on a picture of {size}: {reason}") from error
+            raise AllaprimaError(f"{self.path} can't stylize a picture of {size}: {reason}") from error
 
     def _open(self, model: bytes):
         """An ONNX Runtime session for a model file's bytes."""

@@ -54,7 +54,7 @@ def orientation(image: Image.Image) -> int:
     """The EXIF orientation, 1 to 8; from 5 on the picture is stored with its sides swapped."""
     try:
         value = image.getexif().get(Base.Orientation)
-    except Exception:  # broken EXIF is no reason to refuse a picture
+    except Exception:  # broken EXIF is not a reason to refuse a picture
         value = None
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 

@@ -53,7 +53,7 @@ TURNED = {  # by the EXIF orientation: what makes the picture upright
     8: Image.Transpose.ROTATE_90,
 }
 SEEN = 8  # of 255: what has less alpha is not seen, whatever colour it has
-SUBFILE_TYPE, REDUCED, MASK = 254, 1, 4  # of TIFF: what is no page
+SUBFILE_TYPE, REDUCED, MASK = 254, 1, 4  # of TIFF: what is not a page
 WHITE_IS_ZERO = 0  # TIFF's photometric interpretation, which Pillow applies up to 8 bits
 UNSIGNED = 1  # TIFF's sample format
 
