@@ -21,7 +21,7 @@ from page import publish, table
 from allaprima.core.contract import Card
 from allaprima.infer.bench import measure
 from allaprima.infer.stylizer import Stylizer, physical_cores
-from allaprima.infer.stylizer import ort as onnxruntime
+from allaprima.infer.stylizer import ort as onnxruntime  # pyright: ignore[reportPrivateImportUsage]
 from allaprima.models.export import export
 from allaprima.models.transformer import ARCHITECTURES, transformer
 
