@@ -25,6 +25,8 @@ def prepare_streams() -> None:
 
 
 def _as_it_is(error):
+    if isinstance(error, UnicodeDecodeError):  # whoever reads back what was printed gets the bytes
+        return codecs.lookup_error("surrogateescape")(error)
     code = ord(error.object[error.start])
     if 0xDC80 <= code <= 0xDCFF:  # a byte of a path that Python could not decode
         return bytes([code - 0xDC00]), error.start + 1
