@@ -31,7 +31,7 @@ def test_an_editor_shows_signatures_and_finds_definitions(editor):
     assert [parameter.name for parameter in signature.params][:2] == ["model", "provider"]
     (module,) = editor("import allaprima.infer.stylizer").goto(1, 25)
     assert module.full_name == "allaprima.infer.stylizer" and module.module_path.samefile(
-        ROOT / "infer" / "stylizer.py"
+        PACKAGE / "infer" / "stylizer.py"
     )
 
 
