@@ -86,8 +86,10 @@ class Card:
             raise AllaprimaError(
                 f"{path} has format {number}, and allaprima {__version__} reads up to {FORMAT}: update allaprima."
             )
-        settings = read("settings", _dict, {})
-        settings.pop("style_path", None)
+        settings, objective = read("settings", _dict, {}), read("objective", _dict, {})
+        if number == 1:  # the objective was among the settings, and so was the trainer's own path of the painting
+            settings.pop("style_path", None)
+            objective = settings.pop("objective", objective)
         return cls(
             name=metadata.get("name", ""),
             architecture=metadata.get("architecture", ""),
@@ -95,7 +97,7 @@ class Card:
             licence=metadata.get("licence", ""),
             thumbnail=read("thumbnail", _bytes, b""),
             settings=settings,
-            objective=read("objective", _dict, settings.pop("objective", {})),  # among the settings in format 1
+            objective=objective,
             losses=read("losses", _dict, {}),
             painting=read("painting", _bytes, b""),
             grams=read("grams", lambda text: {layer: _unpack(*gram) for layer, gram in _dict(text).items()}, {}),

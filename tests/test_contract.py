@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from allaprima.core.contract import FORMAT, Card, Controls, parse_size
@@ -17,6 +17,7 @@ from allaprima.core.errors import AllaprimaError
     painting=st.binary(max_size=200),
     settings=st.dictionaries(st.text(), st.none() | st.integers() | st.text() | st.booleans()),
 )
+@example(name="", credit="", painting=b"", settings={"objective": None, "style_path": ""})
 def test_a_card_goes_through_metadata(name, credit, painting, settings):
     card = Card(name, "live", credit, painting=painting, settings=settings, losses={"trained_seconds": 1.5})
     metadata = card.to_metadata()
