@@ -33,6 +33,14 @@ def check_kind(kind: type, **values: object) -> None:
             raise AllaprimaError(f"{name} must be of the type {kind.__name__}, not {type(value).__name__}.")
 
 
+def check_size(size: object) -> None:
+    """Raise AllaprimaError unless `size` is (width, height), whole numbers of at least 1."""
+    pair = cast("Sequence[object]", size) if isinstance(size, list | tuple) else ()
+    if len(pair) != 2:
+        raise AllaprimaError(f"size must be (width, height), not {size!r}.")
+    check_whole(1, **dict(zip(("width", "height"), pair, strict=True)))
+
+
 def check_path(name: str, value: object) -> Path:
     """The value as a path; AllaprimaError when it can't be one."""
     if not _is_path(value):

@@ -9,6 +9,7 @@ import numpy as np
 
 from allaprima.core.checks import check_whole
 from allaprima.core.contract import parse_size
+from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Advanced, Listener, Started, ignore
 from allaprima.infer.stylizer import Stylizer
 
@@ -44,6 +45,8 @@ def bench(
 
     The two take turns, so that whatever else the machine does hits both. Raises AllaprimaError for bad input.
     """
+    if not isinstance(sizes, list | tuple):
+        raise AllaprimaError(f'sizes must be a list like ["640x480"], not {sizes!r}.')
     sizes = [parse_size(size) for size in sizes]
     check_whole(1, runs=runs)
     stylizer = Stylizer(model, provider, threads, one_size=True)

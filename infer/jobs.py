@@ -13,7 +13,7 @@ from allaprima.core.files import check_outputs
 from allaprima.infer.library import DEFAULT_STYLE
 from allaprima.infer.plan import make_plan
 from allaprima.infer.stylizer import Stylizer
-from allaprima.media.pictures import Frame, picture_format, read_picture, write_picture
+from allaprima.media.pictures import Still, picture_format, read_picture, write_picture
 
 DISK_IS_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # the next file would fail as this one did
 
@@ -121,7 +121,7 @@ class _Work:
         frames = []  # pixels are let go as soon as they are used: a large picture is not held twice
         while picture.frames:
             pixels, alpha, duration = picture.frames.pop(0)
-            frames.append(Frame(self.stylizer(pixels, self.controls, progress=self._tile), alpha, duration))
+            frames.append(Still(self.stylizer(pixels, self.controls, progress=self._tile), alpha, duration))
         write_picture(target, replace(picture, frames=frames))
         if len(self.jobs) == 1:
             self.listener(Advanced("picture", 1))

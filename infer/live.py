@@ -16,6 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from allaprima.core.checks import check_kind, check_path, check_size, check_whole
 from allaprima.core.contract import Controls
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Advanced, Listener, Started, Warned, Wrote, ignore
@@ -85,8 +86,17 @@ def run_live(
     snapshots: the folder for pictures and recordings made by key.
     Raises AllaprimaError when the source, a model or the screen isn't there, or a file can't be written.
     """
-    if not styles:
-        raise AllaprimaError("No style was given: name at least one model.")
+    if not isinstance(styles, list | tuple) or not styles:
+        raise AllaprimaError("styles must be a list of at least one model.")
+    check_kind(Controls, controls=controls)
+    if frames is not None:
+        check_whole(1, frames=frames)
+    if size is not None:
+        check_size(size)
+    if isinstance(source, int):
+        check_whole(0, source=source)
+    elif not callable(source):
+        check_path("source", source)
     inputs = [source] if isinstance(source, str | Path) else []
     recorder = Recorder(record, inputs, overwrite=overwrite, listener=listener) if record else None
     window, camera = None, None

@@ -58,7 +58,7 @@ class Stylizer:
         if threads is not None and (not isinstance(threads, int) or threads < 1):
             raise AllaprimaError(f"threads must be at least 1, not {threads!r}.")
         self.path = find_style(model)
-        self.threads, self._one_size = threads or physical_cores(), one_size
+        self.threads, self._one_size = threads or physical_cores(), bool(one_size)
         self._range = RANGES[foreign] if foreign else None
         self._providers = _choose_providers(provider)
         try:
@@ -124,7 +124,7 @@ class Stylizer:
             more = [(0, max(SMALLEST - size, 0)) for size in (height, width)]
             batch = np.pad(batch, [(0, 0), *more, (0, 0)], mode="symmetric")
         if height * width > tiles.WHOLE and self._fixed_size() is None:
-            stylized = tiles.stylize(self._model, self._open, self._forward, batch[0], controls, progress)
+            stylized = tiles.stylize_tiles(self._model, self._open, self._forward, batch[0], controls, progress)
             return stylized[None, :height, :width]
         return self._forward(self._session, batch, controls)[0][:, :height, :width]
 

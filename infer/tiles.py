@@ -17,7 +17,7 @@ MARGIN = 128  # px around a tile, calculated and cut away: more than the recepti
 PATCH, MOSAIC = 192, 1024 * 1024  # px: side of a mosaic's patches, and all of them; measuring takes more memory
 
 
-def stylize(model, open_session, forward, image, controls=Controls(), progress=None):
+def stylize_tiles(model, open_session, forward, image, controls=Controls(), progress=None):
     """Stylize a large picture, uint8 [H, W, 3], tile by tile.
 
     model: the model file's bytes. open_session(bytes) -> session. forward(session, batch, controls, outputs) ->

@@ -28,7 +28,7 @@ from allaprima.media.picture_metadata import orientation, read_metadata
 from allaprima.media.profiles import from_srgb, to_srgb
 
 __all__ = [
-    "Frame",
+    "Still",
     "Picture",
     "check_picture_output",
     "has_picture_ending",
@@ -58,7 +58,7 @@ WHITE_IS_ZERO = 0  # TIFF's photometric interpretation, which Pillow applies up 
 UNSIGNED = 1  # TIFF's sample format
 
 
-class Frame(NamedTuple):
+class Still(NamedTuple):
     """One image of a file, upright: an animation's frame, a page, or all there is."""
 
     pixels: np.ndarray  # uint8 [H, W, 3] sRGB; where alpha hides them, filled in from what is visible
@@ -71,7 +71,7 @@ class Picture:
     """What is in a picture file: frames (one, unless it is animated or has pages), and what is kept beside them."""
 
     path: Path
-    frames: list[Frame]
+    frames: list[Still]
     about: dict = field(default_factory=dict)  # exif, xmp, icc_profile, dpi, comment, text, loop, default_image
     first_of: int = 1  # how many frames or pages the file has
     kind: str | None = None  # Pillow's name of the file's format
@@ -189,7 +189,7 @@ def write_picture(path, picture: Picture) -> None:
 
 def write_rgb(path, pixels: np.ndarray) -> None:
     """Write uint8 [H, W, 3] sRGB to `path` in the format that its ending says, whole or not at all."""
-    write_picture(path, Picture(path, [Frame(pixels)]))
+    write_picture(path, Picture(path, [Still(pixels)]))
 
 
 def _numbers(image):
@@ -225,7 +225,7 @@ def _frame(image):
     image, profile = to_srgb(image, profile)
     if alpha:
         image = _filled(image, alpha)
-    return Frame(_array(image), _array(alpha) if alpha else None, duration), profile
+    return Still(_array(image), _array(alpha) if alpha else None, duration), profile
 
 
 def _alpha_apart(image):

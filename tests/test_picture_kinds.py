@@ -14,8 +14,8 @@ from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Warned
 from allaprima.infer.jobs import stylize
 from allaprima.media.pictures import (
-    Frame,
     Picture,
+    Still,
     check_picture_output,
     is_picture,
     picture_files,
@@ -322,6 +322,6 @@ def test_write_rgb_and_formats_that_hold_no_picture(tmp_path, photo):
 
 
 def test_a_profile_that_only_works_one_way_is_left_out(tmp_path, photo):
-    write_picture(tmp_path / "out.png", Picture(tmp_path, [Frame(photo)], {"icc_profile": GREY}))
+    write_picture(tmp_path / "out.png", Picture(tmp_path, [Still(photo)], {"icc_profile": GREY}))
     again = opened(tmp_path / "out.png")
     assert "icc_profile" not in again.info and (np.asarray(again) == photo).all()

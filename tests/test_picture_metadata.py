@@ -11,7 +11,7 @@ from PIL import ExifTags, Image, ImageCms, PngImagePlugin
 
 from allaprima.core.errors import AllaprimaError
 from allaprima.media.picture_formats import HOLDS, picture_format
-from allaprima.media.pictures import Frame, Picture, read_picture, write_picture
+from allaprima.media.pictures import Picture, Still, read_picture, write_picture
 from picture_files import WIDE, grey16, grey32, opened, phone_exif, planar, second_reader, tiled
 
 FORMATS = ["jpg", "png", "webp", "avif", "tif", "gif", "bmp", "jp2", "tga", "ppm"]
@@ -190,7 +190,7 @@ def test_metadata_larger_than_a_jpeg_holds_is_no_reason_to_lose_the_picture(tmp_
     exif[0x010F] = "a maker"
     exif[0x8769] = {0x927C: b"m" * 90000, 0x9003: "2026:05:01 10:20:30"}
     about = {"exif": exif.tobytes(), "xmp": b"x" * 70000, "comment": "c" * 70000}
-    write_picture(tmp_path / "out.jpg", Picture(tmp_path, [Frame(small)], about))
+    write_picture(tmp_path / "out.jpg", Picture(tmp_path, [Still(small)], about))
     again = opened(tmp_path / "out.jpg")
     assert again.size == (160, 120) and again.getexif()[0x010F] == "a maker"
     assert again.getexif().get_ifd(0x8769) == {0x9003: "2026:05:01 10:20:30"}

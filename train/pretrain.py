@@ -27,7 +27,7 @@ SETTINGS |= {"stylization": 0.0, "stability": 0.0, "evenness": 0.0}
 WRITE_EVERY = 500
 
 
-class Style:
+class LearnedStyle:
     """What a style has for itself: its loss, its Gram matrices and its parameters."""
 
     def __init__(self, trainer, picture: Image.Image, photos):
@@ -54,7 +54,7 @@ class ManyStyles(Trainer):
         super().__init__(paintings[0], settings, device)
         random, photos = np.random.default_rng(settings.seed), self.crops(8, BALANCE_SEED)
         pictures = [picture for file in paintings for picture in variants(read_rgb(file), random)]
-        self.styles = [Style(self, picture, photos) for picture in pictures]
+        self.styles = [LearnedStyle(self, picture, photos) for picture in pictures]
         common = [parameter for name, parameter in self.network.named_parameters() if not is_own(name)]
         own = [parameter for style in self.styles for parameter in style.parameters.values()]
         self.optimizer = OPTIMIZERS["soap"](common, settings.learning_rate)
