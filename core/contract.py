@@ -147,6 +147,8 @@ def _unpack(length_text: str, least: float, levels_text: str) -> Matrix:
 def parse_size(text: str) -> tuple[int, int]:
     """(width, height) from "640x480"; AllaprimaError when it is anything else."""
     width, _, height = str(text).lower().partition("x")
-    if not (width.isdecimal() and height.isdecimal() and int(width) >= 16 and int(height) >= 16):
-        raise AllaprimaError(f"{text} is not a size. Give width and height of at least 16 pixels, as in 640x480.")
+    if not (width.isdecimal() and height.isdecimal() and min(int(width), int(height)) >= SMALLEST):
+        raise AllaprimaError(
+            f"{text} is not a size. Give width and height of at least {SMALLEST} pixels, as in 640x480."
+        )
     return int(width), int(height)

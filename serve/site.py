@@ -5,8 +5,10 @@ import json
 import os
 import shutil
 import tempfile
+from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
+from urllib.parse import quote
 
 from allaprima.core import __version__
 from allaprima.core.errors import AllaprimaError
@@ -56,23 +58,28 @@ def _write_site(site, paths, listener):
     entries = []
     for number, path in enumerate(paths, 1):
         entries.append(entry(path))
-        shutil.copyfile(path, site / entries[-1]["file"])
+        shutil.copyfile(path, site / "styles" / path.name)
         listener(Advanced("styles", number, note=entries[-1]["name"]))
     (site / "styles.json").write_text(json.dumps(entries, indent=1), encoding="utf-8")
     (site / MARK).write_text(json.dumps({"version": __version__}), encoding="utf-8")
 
 
 def entry(path) -> dict:
-    """What the page shows of a style: its name, where its file lies, its thumbnail as a data URL, credit and licence.
+    """What the page shows of a style: its name, the URL of its file, its thumbnail as a data URL, credit and licence.
 
     Raises AllaprimaError for a file of format 1, whose `strength` browsers don't know.
     """
+    return _entry(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _entry(path, changed):  # a page load must not open every model anew
     card = Stylizer(path, provider="cpu", threads=1).card
     if card.format < 2:
         raise AllaprimaError(f"{path} is a model file of format 1, which browsers can't run: train the style again.")
     return {
         "name": card.name or path.stem,
-        "file": f"styles/{path.name}",
+        "file": f"styles/{quote(path.name)}",
         "thumbnail": f"data:image/jpeg;base64,{base64.b64encode(card.thumbnail).decode()}",
         "credit": card.credit,
         "licence": card.licence,

@@ -12,6 +12,7 @@ import sys
 import threading
 import urllib.request
 from urllib.error import HTTPError
+from urllib.parse import unquote
 
 import av
 import numpy as np
@@ -244,6 +245,13 @@ def test_an_export_is_whole_and_replaces_only_an_export(tmp_path):
     assert [entry["name"] for entry in json.loads((output / "styles.json").read_text())] == ["tiny"]
     assert any(isinstance(event, Warned) and "replaced" in event.text for event in events)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.onnx", "photos", "site"]
+
+
+def test_the_url_of_a_style_leads_to_its_file_whatever_its_name(tmp_path):
+    site = export_web([make_model(tmp_path / "my style #1?.onnx")], tmp_path / "site")
+    (entry,) = json.loads((site / "styles.json").read_text())
+    assert entry["file"] == "styles/my%20style%20%231%3F.onnx"
+    assert (site / unquote(entry["file"])).is_file()
 
 
 def test_two_styles_of_one_file_name_are_refused(tmp_path):
