@@ -6,11 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from PIL import Image, ImageStat
+from PIL import Image
 
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Advanced, Listener, Started, Warned, Wrote, ignore
 from allaprima.core.files import atomic, check_output
+from allaprima.media.paintings import faults
 from allaprima.media.pictures import read_rgb
 from allaprima.models.devices import check_device
 from allaprima.models.export import export
@@ -23,7 +24,6 @@ from allaprima.train.trainer import Diverged, Trainer
 TASK = "training"
 KEEP_EVERY = 50  # steps between checkpoints; after a divergence at most so many are done again
 ROLLBACKS = 5  # divergences after which a training is given up
-BLANK = 8  # grey levels: a painting whose colours all stay within so many is a single colour
 
 
 class Stopped(Exception):
@@ -92,7 +92,8 @@ def begin(
     settings = change(settings, changes)
     if saved and replace(settings, steps=saved[1]["settings"].steps) != saved[1]["settings"]:
         raise AllaprimaError("A training continues with the settings that it began with: only steps may differ.")
-    _look_at(read_rgb(style), settings.style_size, listener)
+    for sentence in faults(read_rgb(style), settings.style_size):
+        listener(Warned(sentence))
     trainer = Trainer(style, settings, device, listener)
     if trainer.photos.skipped:
         listener(Warned(f"{trainer.photos.skipped} files of {settings.photos} can't be read and are left out."))
@@ -118,24 +119,6 @@ def _checked_output(output, style, replaces: bool) -> Path:
             f"{checkpoint.parent} is a file, and the folder of the checkpoint has that name: move it away."
         )
     return check_output(output, [style], overwrite=replaces)
-
-
-def _look_at(painting: Image.Image, style_size: int, listener: Listener):
-    """Warn of a painting that holds little to learn."""
-    width, height = painting.size
-    if all(high - low < BLANK for low, high in ImageStat.Stat(painting).extrema):
-        listener(
-            Warned(
-                "The painting is a single colour: pictures will take on that colour, and there are no strokes to learn."
-            )
-        )
-    elif max(width, height) < style_size / 2:
-        listener(
-            Warned(
-                f"The painting is only {width}x{height} pixels and is enlarged to {style_size}: its strokes are blurred. "
-                "Give a larger picture of it, or a smaller style_size."
-            )
-        )
 
 
 def _restore(trainer: Trainer, saved, checkpoint: Path):
