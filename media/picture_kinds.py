@@ -1,5 +1,6 @@
 """Which kind of picture a file is: judged by its content, and by its ending only where the content cannot tell."""
 
+import io
 import os
 import struct
 from contextlib import contextmanager
@@ -57,19 +58,14 @@ def picture_files(folder: Path) -> list[Path]:
 
 
 @contextmanager
-def opened(path: Path):
+def opened(path: Path, content: bytes | None = None):
     """The file as an image of Pillow, its header read, its pixels not. Raises AllaprimaError when it is not a picture.
 
+    content: what is in the file, where there is none on disk; `path` then only stands in the messages.
     `Image.open` refuses more than 179 megapixels by a number that is one for the whole process. So the readers that
     Pillow registers are asked here directly, and the memory that is free sets the limit.
     """
-    if path.is_dir():
-        raise AllaprimaError(f"{path} is a folder. Give a picture inside it.")
-    try:
-        file = path.open("rb")
-    except OSError as error:
-        raise explain_os_error(error, path) from error
-    with file:
+    with _file(path) if content is None else io.BytesIO(content) as file:
         head = file.read(32)
         if not head:
             raise AllaprimaError(f"{path} is empty. Copy or save it again.")
@@ -95,6 +91,15 @@ def opened(path: Path):
             raise AllaprimaError(f"{path} is not a picture that can be read. Use one of {PICTURES}")
         with image:
             yield image
+
+
+def _file(path):
+    if path.is_dir():
+        raise AllaprimaError(f"{path} is a folder. Give a picture inside it.")
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise explain_os_error(error, path) from error
 
 
 def damaged(path, error) -> AllaprimaError:

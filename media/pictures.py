@@ -17,6 +17,7 @@ from allaprima.media.mark import with_mark
 from allaprima.media.picture_formats import HOLDS, LONGEST_SIDE, metadata_settings, picture_format, time_settings
 from allaprima.media.picture_kinds import (
     ANIMATIONS,
+    PICTURES,
     damaged,
     has_picture_ending,
     is_picture,
@@ -31,6 +32,7 @@ __all__ = [
     "Still",
     "Picture",
     "check_picture_output",
+    "encode_picture",
     "has_picture_ending",
     "is_picture",
     "picture_files",
@@ -52,6 +54,8 @@ TURNED = {  # by the EXIF orientation: what makes the picture upright
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+# Their header tells how much is decoded; within an ICO of 16x16 there may be a PNG of any size.
+TELLS_SIZE = {"JPEG", "MPO", "PNG", "WEBP", "TIFF", "AVIF", "GIF", "BMP", "HEIF"}
 SEEN = 8  # of 255: what has less alpha is not seen, whatever colour it has
 SUBFILE_TYPE, REDUCED, MASK = 254, 1, 4  # of TIFF: what is not a page
 WHITE_IS_ZERO = 0  # TIFF's photometric interpretation, which Pillow applies up to 8 bits
@@ -91,7 +95,7 @@ def check_picture_output(path, inputs=(), **how) -> Path:
     return check_output(path, inputs, **how)
 
 
-def read_picture(path, into=None, short_side=None) -> Picture:
+def read_picture(path, into=None, short_side=None, *, content=None, most_pixels=None) -> Picture:
     """Read a picture as it looks: upright, 8-bit sRGB, alpha apart, metadata kept.
 
     Colours are converted by the file's profile; 16-bit and float are scaled to 8. What alpha hides is filled in from
@@ -99,13 +103,18 @@ def read_picture(path, into=None, short_side=None) -> Picture:
     into: the format it will be written in (as of `picture_format`): of an animation or of pages that the format does
         not hold, only the first is read. None reads all.
     short_side: a JPEG may be decoded at a reduced size whose short side still has so many pixels.
-    Raises AllaprimaError: not there, empty, truncated, not a picture, RAW, or larger than the memory that is free.
+    content: the bytes of the file, where there is none on disk; `path` then only stands in the messages.
+    most_pixels: a picture of more is refused before any of it is decoded, and so is a format that does not tell.
+    Raises AllaprimaError: not there, empty, truncated, not a picture, RAW, or larger than the memory that is free or
+    than `most_pixels`.
     """
     path = Path(path)
-    with opened(path) as image:
+    with opened(path, content) as image:
         size = image.size
         try:
             numbers = _numbers(image)
+            if most_pixels:
+                _check_pixels(path, image, most_pixels)
             first_of = len(numbers)
             together = "pages" if image.format == "TIFF" else "frames"
             if into and together not in HOLDS.get(into, ()):
@@ -153,7 +162,12 @@ def write_picture(path, picture: Picture) -> None:
     the picture's own profile where the format holds profiles, else sRGB. Where the format has no alpha, the picture is
     laid on white. Raises AllaprimaError when it can't be written.
     """
-    format, about = picture_format(path), picture.about
+    write_atomically(path, encode_picture(picture, picture_format(path), path))
+
+
+def encode_picture(picture: Picture, format: str, path: str | Path = "The picture") -> bytes:
+    """What `write_picture` writes, in a format named as by `picture_format`. path: for the messages."""
+    about = picture.about
     holds, frames = HOLDS.get(format, set()), picture.frames
     if ("pages" if picture.kind == "TIFF" else "frames") not in holds:
         frames = frames[:1]
@@ -184,7 +198,7 @@ def write_picture(path, picture: Picture) -> None:
         raise _too_large(path, (width, height)) from error
     except Exception as error:  # each of them has its own
         raise AllaprimaError(f"{path} can't be written as {format}: {error}. Write a .png.") from error
-    write_atomically(path, encoded.getvalue())
+    return encoded.getvalue()
 
 
 def write_rgb(path, pixels: np.ndarray) -> None:
@@ -300,6 +314,16 @@ def _check_memory(path, image, count):
     needed = 24 if image.has_transparency_data else 11
     if image.width * image.height * (needed + 8 * (count - 1)) > free_memory():
         raise _too_large(path, image.size)
+
+
+def _check_pixels(path, image, most):
+    if image.format not in TELLS_SIZE:
+        raise AllaprimaError(f"{path} is of the format {image.format}, which is not taken here: use one of {PICTURES}")
+    if image.width * image.height > most:
+        raise AllaprimaError(
+            f"{path} is {image.width}x{image.height}, more than the {most / 1e6:g} megapixels that are taken here: "
+            "make it smaller."
+        )
 
 
 def _too_large(path, size):
