@@ -25,6 +25,7 @@ from torch.nn import functional as F
 from allaprima.core.checks import check_kind, check_positive, check_whole
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Advanced, Listener, Started, ignore
+from allaprima.media.luminance import REC601, keep_colors_of
 from allaprima.media.pictures import read_rgb
 from allaprima.models.devices import default_device, fast_dtype
 from allaprima.models.loss_network import LossNetwork
@@ -116,8 +117,8 @@ def optimize(
     balanced: scale the weights so that they mean the same for every painting; False takes them as they are.
     init: start from "content", "noise" or "style".
     scales: coarse to fine; each scale has half the size of the next, which starts from its result.
-    keep_colors: transfer only the luminance and keep the photo's colours (Gatys, Bethge, Hertzmann and Shechtman,
-        *Preserving Color in Neural Artistic Style Transfer*, 2016, section 4). J is then that of the luminance.
+    keep_colors: transfer only the luminance and keep the photo's colours (media/luminance.py). J is then that of the
+        luminance.
     each: called with the Step and the picture, float [1, 3, H, W], 0..1, at every start and after each iteration.
     listener: gets the events of the task "optimize", one for each iteration (core/events.py).
 
@@ -148,7 +149,9 @@ def optimize(
 
     def picture(pixels):
         pixels = _resize(pixels, photo.shape[-2:])
-        return (photo + pixels - target).clamp(0, 1) if keep_colors else pixels
+        if keep_colors:
+            return to_tensor(keep_colors_of(to_image(photo), to_image(_rgb(pixels))))
+        return pixels
 
     listener(Started("optimize", scales * descent.iterations, "iterations"))
     trace, best = [], None
@@ -354,8 +357,8 @@ def _rgb(picture):
 
 
 def _luminance(picture):
-    """Y of Rec. 601, [1, 1, H, W]. Adding a difference of Y to R, G and B changes the luminance and keeps I and Q."""
-    weights = picture.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+    """Y of Rec. 601, [1, 1, H, W]."""
+    weights = picture.new_tensor(REC601).view(1, 3, 1, 1)
     return (picture * weights).sum(1, keepdim=True)
 
 

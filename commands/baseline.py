@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from typer import Argument, Exit, Option
 
+from allaprima.commands.styles import KeepColors
 from allaprima.commands.terminal import Terminal, say
 from allaprima.core.errors import AllaprimaError, import_with_extra
 
@@ -49,7 +50,7 @@ def baseline(
     history: Annotated[int, Option(help="Number of gradient pairs that L-BFGS remembers.")] = 20,
     learning_rate: Annotated[float, Option(help="Learning rate of Adam, for pixel values 0 to 1.")] = 0.02,
     scales: Annotated[int, Option(help="Number of scales, coarse to fine; each is half the size of the next.")] = 1,
-    keep_colors: Annotated[bool, Option("--keep-colors", help="Keep the colours of the photo.")] = False,
+    keep_colors: KeepColors = False,
     trace: Annotated[
         Path | None, Option(help="File for J and its parts by iteration, .csv or .json. Default: none.")
     ] = None,

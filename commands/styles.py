@@ -14,6 +14,7 @@ from allaprima.infer.library import DEFAULT_STYLE
 
 Model = Annotated[str, typer.Option("--model", "-m", help="A style that `allaprima models` lists, or a model file.")]
 Strength = Annotated[float, typer.Option("--strength", "-s", help="0 is the photo, 1 the full style.")]
+KeepColors = Annotated[bool, typer.Option("--keep-colors", help="Keep the colours of the photo.")]
 Provider = Annotated[
     str | None,
     typer.Option(help="Run on cpu, cuda, coreml, directml, openvino or tensorrt; the best installed one if not given."),
@@ -39,6 +40,7 @@ def stylize(
     ] = None,
     model: Model = DEFAULT_STYLE,
     strength: Strength = 1.0,
+    keep_colors: KeepColors = False,
     provider: Provider = None,
     threads: Threads = None,
     foreign: Foreign = None,
@@ -49,7 +51,10 @@ def stylize(
 
     allaprima stylize holiday.mp4 -m wave -o out.mp4
     """
+    from allaprima.core.contract import Controls
     from allaprima.infer.jobs import stylize
+
+    controls = Controls(strength, keep_colors=keep_colors)
 
     def run(sources, output):
         """The paths are printed at the end, those of a folder too that a broken file is in: bars are drawn till then."""
@@ -60,7 +65,7 @@ def stylize(
                     sources,
                     output,
                     model,
-                    strength,
+                    controls,
                     provider,
                     threads,
                     foreign,
@@ -85,6 +90,7 @@ def live(
         typer.Option("--model", "-m", help="A style, or a model file; give several to switch between."),
     ] = None,
     strength: Strength = 1.0,
+    keep_colors: KeepColors = False,
     size: Annotated[str | None, typer.Option(help="The camera's picture size, 640x480 say.")] = None,
     mirror: Annotated[bool, typer.Option("--mirror", help="Flip left and right, as a mirror does.")] = False,
     display: Annotated[bool, typer.Option(help="Show a window; --no-display for a server.")] = True,
@@ -109,7 +115,7 @@ def live(
         run_live(
             styles,
             source,
-            controls=Controls(strength),
+            controls=Controls(strength, keep_colors=keep_colors),
             size=parse_size(size) if size else None,
             mirror=mirror,
             display=display,

@@ -16,7 +16,7 @@ from allaprima.core import __version__
 from allaprima.core.errors import AllaprimaError
 
 FORMAT = 2  # of model files; 1 had an optional `strength`, a scalar, and said where its trainer kept the painting
-IMAGE, STYLIZED = "image", "stylized"  # input and output, uint8 [N, H, W, 3] RGB; each of Controls is an input too
+IMAGE, STYLIZED = "image", "stylized"  # input and output, uint8 [N, H, W, 3] RGB; `strength` is an input too
 SMALLEST = 16  # px: the least height and width of a picture
 GRID = 1024  # px: after so many the grain of a canvas repeats; tiles of a picture begin at multiples of it
 
@@ -26,16 +26,22 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Controls:
-    """What can be turned while a style runs; each is an input of the model file, float32 [1].
+    """What can be turned while a style runs.
 
-    strength: 0 returns the photo, 1 the full style. Raises AllaprimaError for a value out of range.
+    strength: 0 returns the photo, 1 the full style; an input of the model file, float32 [1]. The others work beside the
+    network, so every model has them: keep_colors: the photo's colours, the painting's strokes (media/luminance.py).
+    Raises AllaprimaError for a value out of range.
     """
 
     strength: float = 1.0
+    keep_colors: bool = False
 
     def __post_init__(self):
         if not isinstance(self.strength, Real) or not 0 <= self.strength <= 1:
             raise AllaprimaError(f"strength must be a number from 0 to 1, not {self.strength!r}.")
+        for name in ("keep_colors",):
+            if not isinstance(value := vars(self)[name], bool):
+                raise AllaprimaError(f"{name} must be True or False, not {value!r}.")
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ def stylize(
     source: StrPath | Sequence[StrPath],
     output: StrPath | None = None,
     model: StrPath = DEFAULT_STYLE,
-    strength: float = 1.0,
+    strength: float | Controls = 1.0,
     provider: str | None = None,
     threads: int | None = None,
     foreign: str | None = None,

@@ -20,7 +20,7 @@ from allaprima.core.checks import check_kind, check_path, check_size, check_whol
 from allaprima.core.contract import Controls
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Advanced, Listener, Started, Warned, Wrote, ignore
-from allaprima.infer.overlay import HELP, Meter, write_on
+from allaprima.infer.overlay import HELP, Meter, describe, write_on
 from allaprima.infer.stylizer import Stylizer
 from allaprima.media.mailbox import Mailbox, Shot
 from allaprima.media.pictures import write_rgb
@@ -257,7 +257,7 @@ class Live:
             rgb = np.zeros((480, 640, 3), np.uint8)
         else:
             rgb = np.hstack([shot.photo, shot.painted]) if self.beside else shot.painted.copy()
-        line = f"{self.styles.names[self.style]}  {self.controls.strength:.0%}  {self.meter}"
+        line = f"{self.styles.names[self.style]}  {describe(self.controls)}  {self.meter}"
         top = [line] + (HELP if self.help else [])
         bottom = [text for text in (self._notice(), self.lost) if text]
         write_on(rgb, top, bottom, recording=self.recorder is not None)
@@ -275,6 +275,8 @@ class Live:
             step = 0.1 if key in "+=]" else -0.1
             strength = min(1.0, max(0.0, round(self.controls.strength + step, 2)))
             self.controls = replace(self.controls, strength=strength)
+        elif key == "c":
+            self.controls = replace(self.controls, keep_colors=not self.controls.keep_colors)
         elif key == "o":
             self.beside = not self.beside
         elif key in "h?":

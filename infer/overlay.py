@@ -10,6 +10,7 @@ HELP = [
     "n p\tnext, previous style",
     "1-9\tstyle by number",
     "+ -\tstrength",
+    "c\tthe photo's colours",
     "o\toriginal beside it",
     "s\tsnapshot",
     "r\trecord, stop",
@@ -42,6 +43,11 @@ class Meter:
 
     def __str__(self):
         return f"{self.rate:.1f} frames/s  {self.delay * 1000:.0f} ms"
+
+
+def describe(controls) -> str:
+    """What is turned, as the status line has it."""
+    return f"{controls.strength:.0%}" + ("  photo's colours" if controls.keep_colors else "")
 
 
 def write_on(rgb, top, bottom, recording):

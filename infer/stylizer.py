@@ -15,6 +15,7 @@ from allaprima.core.errors import AllaprimaError, explain_os_error
 from allaprima.infer import tiles
 from allaprima.infer.library import find_style
 from allaprima.infer.modelfile import check_model_file
+from allaprima.media.luminance import keep_colors_of
 
 # Short name -> ONNX Runtime's name, in the order of preference. TensorRT spends minutes on every new picture size
 # before the first picture comes out, so it is taken only when asked for.
@@ -113,10 +114,15 @@ class Stylizer:
         elif not isinstance(controls, Controls):
             controls = Controls(controls)
         if batch.ndim == 3:
-            return self._stylize(batch[None], controls, progress)[0]
+            return self._paint(batch[None], controls, progress)[0]
         if batch.size // 3 > tiles.WHOLE:  # one at a time, so that memory has a bound
-            return np.stack([self._stylize(one[None], controls, progress)[0] for one in batch])
-        return self._stylize(batch, controls, progress)
+            return np.stack([self._paint(one[None], controls, progress)[0] for one in batch])
+        return self._paint(batch, controls, progress)
+
+    def _paint(self, batch, controls, progress):
+        """The network's picture, with what `controls` asks for beside it."""
+        painted = self._stylize(batch, controls, progress)
+        return keep_colors_of(batch, painted) if controls.keep_colors else painted
 
     def _stylize(self, batch, controls, progress):
         n, height, width, _ = batch.shape

@@ -22,14 +22,26 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 if TYPE_CHECKING:
     from allaprima.baseline.compare import compare
     from allaprima.baseline.optimizer import optimize
+    from allaprima.core.contract import Controls
     from allaprima.infer.jobs import stylize
     from allaprima.infer.stylizer import Stylizer
     from allaprima.train.run import train_style
     from allaprima.train.settings import Settings
 
-__all__ = ["AllaprimaError", "Settings", "Stylizer", "__version__", "compare", "optimize", "stylize", "train_style"]
+__all__ = [
+    "AllaprimaError",
+    "Controls",
+    "Settings",
+    "Stylizer",
+    "__version__",
+    "compare",
+    "optimize",
+    "stylize",
+    "train_style",
+]
 
 _MODULES = {
+    "Controls": "allaprima.core.contract",
     "Settings": "allaprima.train.settings",
     "Stylizer": "allaprima.infer.stylizer",
     "stylize": "allaprima.infer.jobs",
