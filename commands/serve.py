@@ -12,13 +12,16 @@ from allaprima.core.errors import import_with_extra
 def studio(
     port: Annotated[int, Option(help="Port on this machine; 0 for a free one.")] = 8017,
     browser: Annotated[bool, Option(help="Open the page in a browser.")] = True,
+    library: Annotated[
+        Path | None, Option(help="Folder of your styles and trainings. Default: that of allaprima models.")
+    ] = None,
 ):
-    """Open the Paint page in a browser: camera, photos and clips in any of your styles.
+    """Open a page in a browser: paint camera, photos and clips, train styles, convert files.
 
     allaprima studio
     """
     run = import_with_extra("allaprima.serve.studio").studio
-    run(port, browser=browser, listener=lambda event: say(event.about))
+    run(port, library, browser=browser, listener=lambda event: say(event.about))
 
 
 def export_web(

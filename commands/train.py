@@ -67,10 +67,7 @@ def train(
 
     Example: allaprima train examples/styles/starry_night.jpg -o starry.onnx
     """
-    # A thread that waits for the next piece of work sleeps, or training is several times slower beside any other program;
-    # but not at once, or it is half as long again beside none. GNU's OpenMP can wait so: some microseconds (docs/networks.md).
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    share_processor()
     began = time.perf_counter()
     training = import_with_extra("allaprima.train.run")
     place = import_with_extra("allaprima.models.devices").check_device(device)
@@ -102,6 +99,15 @@ def train(
             write_report = import_with_extra("allaprima.insight.report").write_report
             write_report(page, trainer, style, output, time.perf_counter() - began, listener)
     say(f"Next: allaprima stylize photo.jpg -m {output}   or, with a webcam: allaprima live -m {output}")
+
+
+def share_processor() -> None:
+    """Before torch is imported: let its threads sleep while they wait, or training is several times slower beside any
+    other program; but not at once, or it is half as long again beside none. GNU's OpenMP can wait so: some microseconds
+    (docs/networks.md).
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
 def _hardware(device) -> str:

@@ -25,10 +25,10 @@ def user_folder() -> Path:
     return Path(os.environ.get("ALLAPRIMA_STYLES") or Path.home() / ".allaprima" / "styles").expanduser()
 
 
-def list_styles() -> list[Style]:
-    """All styles by name; a style in the user's folder hides the bundled one of that name."""
+def list_styles(own: Path | None = None) -> list[Style]:
+    """All styles by name; a style in the user's folder, `own` where given, hides the bundled one of that name."""
     found = {}
-    for where, folder in (("bundled", BUNDLED), ("yours", user_folder())):
+    for where, folder in (("bundled", BUNDLED), ("yours", own or user_folder())):
         for path in folder.glob("*.onnx"):
             found[path.stem] = Style(path.stem, path, where)
     return [found[name] for name in sorted(found)]

@@ -1,6 +1,6 @@
 """The Paint page as a server gives it: its files, the styles as they are now in the library, and the example photo."""
 
-from pathlib import Path
+from collections.abc import Callable
 
 from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, JSONResponse
@@ -8,33 +8,33 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from allaprima.core.errors import AllaprimaError
-from allaprima.infer.library import list_styles
+from allaprima.infer.library import Style, list_styles
 from allaprima.serve.site import EXAMPLE, WEB, entry
 
 
-def page_routes() -> list:
-    """The last routes of an application: they take every path that is left."""
+def page_routes(styles: Callable[[], list[Style]] = list_styles) -> list:
+    """The last routes of an application: they take every path that is left. styles: what there is, at every request."""
+
+    def style(request):
+        paths = {each.name: each.path for each in styles()}
+        if request.path_params["name"] not in paths:
+            raise HTTPException(404)
+        return FileResponse(paths[request.path_params["name"]])
+
     return [
-        Route("/styles.json", lambda request: JSONResponse(style_entries())),
-        Route("/styles/{name}.onnx", _style),
+        Route("/styles.json", lambda request: JSONResponse(style_entries(styles()))),
+        Route("/styles/{name}.onnx", style),
         Route("/example.jpg", lambda request: FileResponse(EXAMPLE)),
         Mount("/", StaticFiles(directory=WEB, html=True)),
     ]
 
 
-def style_entries() -> list[dict]:
+def style_entries(styles: list[Style]) -> list[dict]:
     """What the page shows of each style that browsers can run."""
     found = []
-    for style in list_styles():
+    for style in styles:
         try:
             found.append(entry(style.path))
         except AllaprimaError:
             continue  # `allaprima models` says what is wrong with it
     return found
-
-
-def _style(request):
-    paths: dict[str, Path] = {style.name: style.path for style in list_styles()}
-    if request.path_params["name"] not in paths:
-        raise HTTPException(404)
-    return FileResponse(paths[request.path_params["name"]])

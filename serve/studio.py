@@ -1,22 +1,40 @@
-"""The studio: the Paint page served on this machine, to this machine alone."""
+"""The studio: the page served on this machine, to this machine alone, with trainings and conversions behind it."""
+
+from contextlib import asynccontextmanager
+from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.routing import Mount
 
 from allaprima.core.events import Listener, ignore
+from allaprima.serve.library import Library
 from allaprima.serve.page import page_routes
 from allaprima.serve.server import LOOPBACK, Guard, run
+from allaprima.serve.workshop import Workshop
 
 
-def studio_app() -> Starlette:
-    """The page, its styles as they are now in the library, and the example photo."""
-    return Starlette(routes=page_routes(), middleware=[Middleware(Guard)])
+def studio_app(library: Path | None = None) -> Starlette:
+    """The page, its styles as they are now in the library, and what the studio does beside painting.
+
+    library: the folder of the user's own styles; None for the one that `allaprima models` lists.
+    """
+    folder = Library(library)
+    workshop = Workshop(folder)
+
+    @asynccontextmanager
+    async def lifespan(app):
+        async with workshop.running():
+            yield
+
+    routes = [Mount("/studio", workshop.app), *page_routes(folder.styles)]
+    return Starlette(routes=routes, middleware=[Middleware(Guard)], lifespan=lifespan)
 
 
-def studio(port=8017, *, browser=True, listener: Listener = ignore) -> None:
-    """Serve the page on this machine until Ctrl-C. port: 0 for a free one. browser: open the page in one.
+def studio(port=8017, library: Path | None = None, *, browser=True, listener: Listener = ignore) -> None:
+    """Serve the page on this machine until Ctrl-C. port: 0 for a free one. library: as of `studio_app`.
 
-    Raises AllaprimaError when the port is taken.
+    browser: open the page in one. Raises AllaprimaError when the port is taken, or the library another studio's.
     """
     about = "The studio is at {address}, for this machine alone. Ctrl-C ends it."
-    run(studio_app(), LOOPBACK, port, about, browser=browser, listener=listener)
+    run(studio_app(library), LOOPBACK, port, about, browser=browser, listener=listener)

@@ -1,0 +1,154 @@
+"""The studio's trainings, over HTTP: the line, stopping, a server that is killed, and who is not answered."""
+
+import io
+import json
+
+import psutil
+import pytest
+from PIL import Image, ImageOps
+
+from allaprima.core.errors import AllaprimaError
+from allaprima.infer.stylizer import Stylizer
+from allaprima.serve.library import Library, free_name, safe_stem
+from allaprima.serve.workshop import HELD_OUT
+from studios import Studio
+from training import STYLE
+
+
+def as_bytes(picture):
+    data = io.BytesIO()
+    picture.save(data, "PNG")
+    return data.getvalue()
+
+
+@pytest.fixture
+def opened(tmp_path):
+    """opened() is a studio on one library; all are ended with the test."""
+    studios = []
+
+    def open_studio(*options):
+        studios.append(Studio(tmp_path / "library", *options))
+        return studios[-1]
+
+    yield open_studio
+    for studio in studios:
+        studio.end(kill=True)
+
+
+def test_a_painting_is_looked_at_before_it_is_trained_on(opened):
+    studio = opened()
+    status, seen = studio.ask("studio/paintings", STYLE.read_bytes())
+    assert status == 200 and seen["faults"] == [] and seen["shown"].startswith("data:image/jpeg;base64,")
+    small = ImageOps.expand(Image.open(STYLE).resize((90, 70)), 5, "white")
+    seen = studio.ask("studio/paintings?style_size=512", as_bytes(small))[1]
+    assert (seen["width"], seen["height"]) == (100, 80)
+    assert "only 100x80" in seen["faults"][0] and "crop it off" in seen["faults"][1]
+    blank = studio.ask("studio/paintings", as_bytes(Image.new("RGB", (800, 600), "red")))[1]
+    assert "single colour" in blank["faults"][0]
+    for body, words in {b"not a picture": "This file", b"": "empty"}.items():
+        status, said = studio.ask("studio/paintings", body)
+        assert status == 400 and words in said["error"], said
+
+
+def test_nothing_is_kept_until_there_is_something_to_keep(opened, tmp_path):
+    studio = opened()
+    assert studio.ask("studio/trainings")[1]["trainings"] == []
+    assert not (tmp_path / "library").exists()
+
+
+def test_a_line_of_trainings_outlives_a_killed_studio(opened, tmp_path):
+    studio = opened()
+    for _ in range(2):
+        status, said = studio.ask("studio/trainings?name=my+wave.jpg&minutes=3&style_size=128", STYLE.read_bytes())
+        assert status == 201, said
+    found = studio.until(lambda found: found["my_wave"]["done"] > 2 and found["my_wave"]["moment"])
+    assert (found["my_wave"]["state"], found["my_wave-2"]["state"]) == ("training", "waiting")
+    first = found["my_wave"]["id"]
+    assert len(studio.ask(f"studio/trainings/{first}/moment.onnx")[1]) > 100_000
+    assert "stop it first" in studio.ask(f"studio/trainings/{first}", method="DELETE")[1]["error"]
+    with pytest.raises(AssertionError, match="Another studio, process"):
+        opened()
+    studio.end(kill=True)
+
+    folder = tmp_path / "library" / "trainings" / first
+    kept = json.loads((folder / "training.json").read_text())
+    kept["steps"] = 40  # so that it ends
+    process = psutil.Process(kept["process"])  # hears of the end, and saves
+    psutil.wait_procs([process], timeout=60)
+    (folder / "training.json").write_text(json.dumps(kept))
+    studio = opened()
+    found = studio.until(lambda found: found["my_wave"]["done"] > 2)
+    assert found["my_wave"]["state"] == "training" and found["my_wave-2"]["state"] == "waiting"
+    studio.ask(f"studio/trainings/{found['my_wave-2']['id']}/stop", b"")
+    studio.until(lambda found: found["my_wave"]["style"])
+    assert Stylizer(tmp_path / "library" / "my_wave.onnx").name == "my_wave"
+    assert "my_wave" in [style["name"] for style in studio.ask("styles.json")[1]]
+    curves = studio.ask(f"studio/trainings/{first}/costs.json")[1]
+    assert curves["step"] == list(range(1, 41)) and len(curves["J"]) == 40  # none was lost, none made twice
+
+    studio.ask(f"studio/trainings/{first}/stop", b"")  # while it writes the report
+    studio.until(lambda found: not found["my_wave"]["process"])
+    assert studio.ask(f"studio/trainings/{first}/longer?minutes=0.1", b"")[1]["steps"] > 40
+    studio.until(lambda found: found["my_wave"]["done"] > 40)
+    studio.end()
+    assert not (tmp_path / "library" / ".studio").exists()
+    kept = json.loads((folder / "training.json").read_text())
+    assert kept["state"] == "training"  # and goes on with the next studio
+
+
+def test_what_can_not_be_trained_on_is_a_sentence(opened):
+    studio = opened()
+    for query, body, words in [
+        ("name=x.jpg", b"nothing", "This file"),
+        ("name=x.jpg&style_size=8", STYLE.read_bytes(), "style_size must be"),
+        ("name=x.jpg&minutes=soon", STYLE.read_bytes(), "minutes must be a number"),
+    ]:
+        status, said = studio.ask(f"studio/trainings?{query}", body)
+        assert status == 400 and words in said["error"], said
+    assert studio.trainings() == {}
+    for path in (
+        "trainings/none/moment.onnx",
+        "trainings/none/../../x",
+        "photos/..%2f..%2frun.py",
+        "photos/chelsea.jpg",
+    ):
+        assert studio.ask(f"studio/{path}")[0] == 404
+
+
+def test_another_sites_page_is_not_answered(opened):
+    studio = opened()
+    assert studio.ask("studio/trainings?name=x", STYLE.read_bytes(), Origin="http://evil.example")[0] == 403
+    assert studio.ask("studio/trainings", Host="evil.example")[0] == 400
+    assert studio.ask("studio/trainings", Origin=studio.address[:-1])[0] == 200
+
+
+def test_the_photos_that_are_shown_are_those_that_no_training_sees():
+    from allaprima.train.photos import BUNDLED_HELD_OUT
+
+    assert HELD_OUT == BUNDLED_HELD_OUT
+
+
+@pytest.mark.parametrize(
+    "name, stem",
+    [
+        ("The Wave (1831).jpg", "The_Wave_1831"),
+        ("../../etc/passwd.png", "passwd"),
+        ("C:\\Users\\me\\a.b.jpeg", "a_b"),
+        ("波.png", "波"),
+        ("...", "style"),
+        ("", "style"),
+        ("x" * 300 + ".jpg", "x" * 60),
+    ],
+)
+def test_a_files_name_becomes_a_safe_one(name, stem):
+    assert safe_stem(name, "style") == stem
+
+
+def test_names_are_told_apart_where_a_file_system_does_not():
+    assert free_name("Wave", ["wave", "WAVE-2"]) == "Wave-3"
+
+
+def test_a_library_that_can_not_be_made_is_a_sentence(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(AllaprimaError, match="file"):
+        Library(tmp_path / "file" / "styles").claim()
