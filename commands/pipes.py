@@ -8,6 +8,14 @@ from pathlib import Path
 from allaprima.core.errors import AllaprimaError
 
 
+def check_pipes(reads: bool, writes: bool) -> None:
+    """Raise AllaprimaError where standard input is to be read, or output written, and is a terminal."""
+    if reads and sys.stdin.isatty():
+        raise AllaprimaError("Standard input is a terminal: pipe a file or a video into it.")
+    if writes and sys.stdout.isatty():
+        raise AllaprimaError("Standard output is a terminal: redirect it to a file, or pipe it into a program.")
+
+
 def through_pipes(sources, output, run) -> None:
     """Call run(sources, output), a generator of paths written, with files in the place of `-`, and hand the bytes on.
 
@@ -15,8 +23,7 @@ def through_pipes(sources, output, run) -> None:
     """
     if len(sources) > 1:
         raise AllaprimaError("- stands for standard input or output, which one file goes through: give one source.")
-    if output in (None, "-") and sys.stdout.isatty():
-        raise AllaprimaError("Standard output is a terminal: redirect it to a file, or name one with --output.")
+    check_pipes("-" in sources, output in (None, "-"))
     with tempfile.TemporaryDirectory(prefix="allaprima-") as folder:
         source = sources[0]
         if source == "-":

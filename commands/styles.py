@@ -6,7 +6,7 @@ import typer
 from rich.table import Column, Table
 from rich.text import Text
 
-from allaprima.commands.pipes import through_pipes
+from allaprima.commands.pipes import check_pipes, through_pipes
 from allaprima.commands.terminal import Terminal, print_table, result, say
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Wrote
@@ -84,7 +84,13 @@ def stylize(
 
 
 def live(
-    source: Annotated[str, typer.Argument(help="A camera's number, a video, a picture or a URL.")] = "0",
+    source: Annotated[
+        str | None,
+        typer.Argument(
+            help="A camera's number, a video, a picture, a URL (http, rtsp), or - for standard input. Default: 0.",
+            show_default=False,
+        ),
+    ] = None,
     model: Annotated[
         list[str] | None,
         typer.Option("--model", "-m", help="A style, or a model file; give several to switch between."),
@@ -93,7 +99,18 @@ def live(
     keep_colors: KeepColors = False,
     size: Annotated[str | None, typer.Option(help="The camera's picture size, 640x480 say.")] = None,
     mirror: Annotated[bool, typer.Option("--mirror", help="Flip left and right, as a mirror does.")] = False,
-    display: Annotated[bool, typer.Option(help="Show a window; --no-display for a server.")] = True,
+    display: Annotated[
+        bool | None, typer.Option(help="Show a window; --no-display for a server. Default: a window, unless --pipe.")
+    ] = None,
+    virtual_camera: Annotated[
+        bool, typer.Option("--virtual-camera", help="Be a camera that meeting programs can choose.")
+    ] = False,
+    pipe: Annotated[
+        bool,
+        typer.Option(
+            "--pipe", help="Read standard input, unless SOURCE is given; write raw frames to standard output."
+        ),
+    ] = False,
     record: Annotated[str | None, typer.Option(help="Record to this video file.")] = None,
     overwrite: Overwrite = False,
     frames: Annotated[int | None, typer.Option(help="Stop after so many frames.")] = None,
@@ -102,14 +119,20 @@ def live(
     provider: Provider = None,
     threads: Threads = None,
 ):
-    """Stylize a camera, live in a window.
+    """Stylize a camera, live in a window, a meeting or a pipe.
 
     allaprima live -m wave
+
+    ffmpeg -i in.mp4 -an -f nut -c:v rawvideo -pix_fmt rgb24 - | allaprima live --pipe -m wave | ffmpeg -i - out.mp4
     """
     from allaprima.core.contract import Controls, parse_size
     from allaprima.infer.library import list_styles
     from allaprima.infer.live import run_live
+    from allaprima.media.sinks import FramePipe, VirtualCamera
 
+    source = source or ("-" if pipe else "0")
+    check_pipes(source == "-", pipe)
+    sinks = ([VirtualCamera()] if virtual_camera else []) + ([FramePipe()] if pipe else [])
     styles = model or [DEFAULT_STYLE] + [style.name for style in list_styles() if style.name != DEFAULT_STYLE]
     with Terminal() as listener:
         run_live(
@@ -118,7 +141,8 @@ def live(
             controls=Controls(strength, keep_colors=keep_colors),
             size=parse_size(size) if size else None,
             mirror=mirror,
-            display=display,
+            display=not pipe if display is None else display,
+            sinks=sinks,
             record=record,
             overwrite=overwrite,
             frames=frames,

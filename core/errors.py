@@ -7,6 +7,7 @@ from importlib import import_module
 EXTRAS = {
     "train": ("torch", "torchvision", "onnx", "safetensors", "matplotlib", "jinja2"),
     "web": ("starlette", "uvicorn"),
+    "virtual-camera": ("pyvirtualcam",),
 }
 
 

@@ -1,9 +1,10 @@
-"""Live: a webcam or a clip, stylized as it comes, in a window or on a machine without one.
+"""Live: a webcam, a clip or a stream, stylized as it comes, for a window, a meeting, a pipe or a file.
 
     run_live(["starry.onnx", "wave.onnx"], source=0)
 
 Capture, inference and display run in threads of their own, and hand over through mailboxes of one slot: who is slower
 gets the newest frame, and what came between is dropped. So the delay is that of the frames under way, and never grows.
+Of standard input nothing is dropped: who writes it waits.
 """
 
 import threading
@@ -22,9 +23,10 @@ from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Advanced, Listener, Started, Warned, Wrote, ignore
 from allaprima.infer.overlay import HELP, Meter, describe, write_on
 from allaprima.infer.stylizer import Stylizer
+from allaprima.media.clips import STANDARD_INPUT
 from allaprima.media.mailbox import Mailbox, Shot
 from allaprima.media.pictures import write_rgb
-from allaprima.media.sinks import Recorder, Window
+from allaprima.media.sinks import Recorder, SinkClosed, Window
 from allaprima.media.sources import SourceLost, first_opening, opener, source_name
 
 TASK = "Live"  # the name of the task in events
@@ -63,6 +65,7 @@ def run_live(
     size=None,
     mirror=False,
     display=True,
+    sinks=(),
     record=None,
     overwrite=False,
     frames=None,
@@ -76,11 +79,11 @@ def run_live(
     """Stylize a camera, clip or picture as it comes, until its end, `frames` frames, the key q, or Ctrl-C.
 
     styles: what to switch between: paths or names of models, Stylizers, or what is called as one. The first one starts.
-    source: a webcam's number, the path or URL of a video, the path of a picture, or a function that opens a source
-        (media/sources.py).
+    source: a webcam's number, the path or URL of a video, the path of a picture, "-" for standard input, or a function
+        that opens a source (media/sources.py).
     controls: what the keys turn, at the start. size: (width, height) to ask of a camera, or to fit a clip into.
     mirror: left and right swapped. display: in a window; without, a still is shown once.
-    record: a video file to write, .mp4, .mov or .mkv. overwrite: it may take the place of a file that allaprima did not
+    sinks: what gets each painted frame, open, beside the window (media/sinks.py); closed at the end. record: a video file to write, .mp4, .mov or .mkv. overwrite: it may take the place of a file that allaprima did not
     make. loop: a clip starts again at its end.
     deinterlace: make whole frames of a clip's interlaced ones.
     snapshots: the folder for pictures and recordings made by key.
@@ -97,7 +100,10 @@ def run_live(
         check_whole(0, source=source)
     elif not callable(source):
         check_path("source", source)
-    inputs = [source] if isinstance(source, str | Path) else []
+    piped = source == STANDARD_INPUT
+    if piped and loop:
+        raise AllaprimaError("Standard input can't start again at its end: leave out --loop.")
+    inputs = [source] if isinstance(source, str | Path) and not piped else []
     recorder = Recorder(record, inputs, overwrite=overwrite, listener=listener) if record else None
     window, camera = None, None
     try:
@@ -106,15 +112,28 @@ def run_live(
         window = Window() if display else None
         open_source = opener(source, size, loop, display, deinterlace)
         camera = first_opening(open_source, source)
-        live = Live(styles, open_source, camera, window, recorder, controls, mirror, frames, Path(snapshots), listener)
+        live = Live(
+            styles,
+            open_source,
+            camera,
+            window,
+            sinks,
+            recorder,
+            controls,
+            mirror,
+            frames,
+            piped,
+            Path(snapshots),
+            listener,
+        )
         how = "press h in the window for the keys, q to quit." if window else "Ctrl-C ends it."
         recording = f" Recording to {record}." if record else ""
         about = f"Live from {source_name(source)}, style {styles.names[0]}; {how}{recording}"
         listener(Started(TASK, frames, "frames", about))
         live.run()
     finally:
-        if window:
-            window.close()
+        for sink in filter(None, [window, *sinks]):
+            sink.close()
         if recorder and camera is None:
             recorder.close()
 
@@ -123,15 +142,28 @@ class Live:
     """The three stages: `_capture` and `_paint` in threads, `run` where it is called, which windows insist on."""
 
     def __init__(
-        self, styles, open_source, camera, window, recorder, controls, mirror, limit, folder, listener: Listener
+        self,
+        styles,
+        open_source,
+        camera,
+        window,
+        sinks,
+        recorder,
+        controls,
+        mirror,
+        limit,
+        keeps_all,
+        folder,
+        listener: Listener,
     ):
         self.styles, self.window, self.recorder, self.limit, self.folder = styles, window, recorder, limit, folder
+        self.sinks = sinks
         self.open_source, self.camera, self.mirror, self.listener = open_source, camera, mirror, listener
         # What the keys set and the stages read
         self.controls, self.style, self.beside, self.help = controls, 0, False, False
         self.lost = ""  # why no frames come, while none do
         self.must_record = recorder is not None
-        self.taken, self.painted = Mailbox(), Mailbox()
+        self.taken, self.painted = Mailbox(keeps_all), Mailbox(keeps_all)
         self.meter, self.shown = Meter(), 0
         self._stopped, self._errors = threading.Event(), []
         self._message, self._message_until = "", 0.0
@@ -146,11 +178,12 @@ class Live:
         began = time.perf_counter()
         try:
             self._display()
-        except KeyboardInterrupt:
-            pass  # the usual way to end it without a window
+        except (KeyboardInterrupt, SinkClosed):
+            pass  # the usual ways to end it without a window
         finally:
             self._stopped.set()
             self.taken.close()
+            self.painted.close()
             for stage in stages:
                 stage.join(timeout=5)
             self._stop_recording()
@@ -188,7 +221,9 @@ class Live:
                 if rgb is None:
                     return
                 self.lost = ""
-                self.taken.put(Shot(cv2.flip(rgb, 1) if self.mirror else rgb, time.perf_counter()))
+                taken, start = time.perf_counter(), getattr(camera, "start", None)
+                photo = cv2.flip(rgb, 1) if self.mirror else rgb
+                self.taken.put(Shot(photo, taken, taken if start is None else start))
         finally:
             if camera:
                 camera.close()
@@ -227,8 +262,9 @@ class Live:
                 return
             fresh = new is not Mailbox.EMPTY
             shot = new if fresh else shot
-            if fresh and self.recorder:
-                self.recorder.take(shot)
+            if fresh:
+                for sink in filter(None, [self.recorder, *self.sinks]):
+                    sink.take(shot)
             if self.window and self._draw(shot, fresh) == "q":
                 return
             if fresh and shot:
@@ -261,7 +297,7 @@ class Live:
         top = [line] + (HELP if self.help else [])
         bottom = [text for text in (self._notice(), self.lost) if text]
         write_on(rgb, top, bottom, recording=self.recorder is not None)
-        return Shot(rgb, time.perf_counter(), rgb)
+        return replace(shot, painted=rgb) if shot else Shot(rgb, 0, 0, rgb)
 
     # What the keys do
 

@@ -25,8 +25,10 @@ VIDEO_SUFFIXES = frozenset(f".{ending}" for ending in _ENDINGS.split())
 # What FFmpeg opens as "video" beside films: single pictures, picture animations, and text drawn as pictures.
 _STILLS = re.compile(r"image2|.*_pipe|gif|apng|ico|jpegxl_anim|webp_anim|tty|bin|xbin|adf|idf")
 _PICTURE_BRANDS = re.compile(r"heic|heix|heim|heis|mif1|msf1|avif|avis|crx ")  # of ISO 23008-12 files, and a RAW photo
+STANDARD_INPUT = "-"  # in the place of a path
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _TIMEOUT = (20, 20)  # seconds to open a URL, and to wait for its next bytes
+_RTSP = {"rtsp_flags": "prefer_tcp"}  # FFmpeg's own preference, UDP, loses packets, and a frame with each
 _NO_FILM = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 
 
@@ -43,6 +45,7 @@ class Clip:
     """An opened video: its picture stream as upright RGB frames of one size and, if wanted, its other tracks as packets.
 
     tracks: read the sound and the subtitles too. deinterlace: interlaced frames become whole ones.
+    source: a path, a URL, or STANDARD_INPUT, for whatever FFmpeg writes into a pipe.
     Raises AllaprimaError, with `source` named, when it is missing, not a video, or has no picture stream.
     """
 
@@ -54,12 +57,13 @@ class Clip:
             self.close()
             raise AllaprimaError(f"{source} has no video stream. Give a file with moving pictures.")
         self.video = pictures
-        self.video.thread_type = "AUTO"
         self.tracks = [s for s in self.container.streams if s.index != self.video.index] if tracks else []
         self.rate = self.video.average_rate or self.video.guessed_rate or Fraction(25)
         # Seconds and frames as the file says, the frames reckoned where it does not; None for a live source.
         self.duration = self._length()
         self.frame_count = self.video.frames or (round(self.duration * self.rate) if self.duration else None)
+        # Decoding several frames at once holds back as many, which is a delay in what is live.
+        self.video.thread_type = "SLICE" if self.endless else "AUTO"
         self._bad = self._corrupt = 0  # what could not be read or decoded; packets that may still be good enough for it
         self.reached = 0.0  # seconds: how far into the clip the last good packet of any track lies
         self.start = Fraction(self.container.start_time or 0, av.time_base)  # broadcasts begin hours after zero
@@ -220,11 +224,17 @@ def open_container(source):
     """PyAV's container of a path or URL; every way in which that fails is an AllaprimaError."""
     remote = is_url(source)
     try:
+        if source == STANDARD_INPUT:
+            return av.open("pipe:0", metadata_errors="replace")
         name = str(source) if remote else f"file:{source}"  # a path is not a URL, whatever is in it
-        return av.open(name, timeout=_TIMEOUT if remote else None, metadata_errors="replace")
+        timeout = _TIMEOUT if remote else None
+        return av.open(name, options=_RTSP if remote else {}, timeout=timeout, metadata_errors="replace")
     except InvalidDataError as error:
+        source = "Standard input" if source == STANDARD_INPUT else source
         raise AllaprimaError(f"{source} is not a video that can be read, or it is cut off. Check the file.") from error
     except FFmpegError as error:
+        if source == STANDARD_INPUT:
+            raise AllaprimaError(f"Standard input can't be read ({error.strerror}): pipe a video into it.") from error
         if isinstance(error, OSError) and not remote:
             raise explain_os_error(error, source) from error
         raise AllaprimaError(f"{source} can't be opened: {error.strerror}. Check the address.") from error
@@ -259,7 +269,7 @@ def _main_pictures(container, source):
     tracks = _films(container)
     best = container.streams.best("video")
     tracks.sort(key=lambda stream: best is None or stream.index != best.index)  # the others in the file's order
-    if len(tracks) > 1 and not is_url(source):
+    if len(tracks) > 1 and source != STANDARD_INPUT and not is_url(source):  # those can't be read twice
         moving = _moving([stream.index for stream in tracks], source)
         tracks = [stream for stream in tracks if stream.index in moving] or tracks
     return tracks[0] if tracks else None

@@ -1,6 +1,7 @@
-"""Where live pictures go: a window, a file.
+"""Where live pictures go: a window, a file, a pipe, a virtual camera.
 
-A sink has `take(shot)`, which shows or keeps what is painted, and `close()`.
+A sink has `take(shot)`, which shows or keeps what is painted, and `close()`. It raises SinkClosed when nobody is at the
+other end any more, and AllaprimaError when it can't be opened or written.
 """
 
 import os
@@ -8,14 +9,40 @@ import queue
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from fractions import Fraction
 
+import av
 import cv2
+import numpy as np
 from av.error import FFmpegError
 
-from allaprima.core.errors import AllaprimaError
+from allaprima.core.errors import AllaprimaError, import_with_extra
 from allaprima.core.files import atomic
+from allaprima.media.mailbox import Shot
 from allaprima.media.writer import VideoWriter, check_video_output
+
+_TIME_BASE = Fraction(1, 90000)  # seconds
+
+
+class SinkClosed(Exception):
+    """Whoever got the pictures has had enough."""
+
+
+class _Frames:
+    """What an encoder can use of shots: pictures of the size of the first one, and times from 0 on that rise."""
+
+    def __init__(self, first: Shot):
+        self.height, self.width = first.painted.shape[:2]
+        self._began, self._last = first.start, -1
+
+    def of(self, shot: Shot) -> tuple[np.ndarray, int]:
+        """The picture, uint8 [height, width, 3], and its time in units of _TIME_BASE."""
+        rgb = np.asarray(shot.painted)
+        if rgb.shape != (self.height, self.width, 3):  # another camera came back
+            rgb = cv2.resize(rgb, (self.width, self.height), interpolation=cv2.INTER_AREA)
+        self._last = max(self._last + 1, round((shot.start - self._began) / _TIME_BASE))
+        return rgb, self._last
 
 
 class Recorder:
@@ -24,8 +51,6 @@ class Recorder:
     It encodes in a thread of its own. Where that can't keep up, frames are left out (counted in `dropped`).
     inputs: paths that are read, and so may not be the file. how: as of `files.check_output`.
     """
-
-    _TIME_BASE = Fraction(1, 90000)
 
     def __init__(self, path, inputs=(), **how):
         self.path = check_video_output(path, inputs, **how)
@@ -68,17 +93,78 @@ class Recorder:
             self._error = error
 
     def _write(self, part, shot):
-        height, width = shot.painted.shape[:2]
-        began, last = shot.taken, -1
-        with VideoWriter(part, width, height, 30, self._TIME_BASE) as writer:
+        frames = _Frames(shot)
+        with VideoWriter(part, frames.width, frames.height, 30, _TIME_BASE) as writer:
             while shot is not None:
-                rgb = shot.painted
-                if rgb.shape != (height, width, 3):  # another camera came back
-                    rgb = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
-                last = max(last + 1, round((shot.taken - began) / self._TIME_BASE))
-                writer.write(rgb, last, duration=3000)
+                writer.write(*frames.of(shot), duration=3000)
                 self.frames += 1
                 shot = self._waiting.get()
+
+
+class FramePipe:
+    """Raw frames with their times, for FFmpeg: `ffmpeg -i -` reads what goes to standard output.
+
+    The format is NUT (https://ffmpeg.org/nut.html), which says itself that the pixels are 8-bit RGB, and of what size.
+    """
+
+    def __init__(self, descriptor=1):
+        self._container = av.open(f"pipe:{descriptor}", "w", format="nut")
+        self._stream = self._frames = None
+
+    def take(self, shot):
+        self._frames = self._frames or _Frames(shot)
+        self._stream = self._stream or self._opened(self._frames)
+        rgb, start = self._frames.of(shot)
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb))
+        frame.pts, frame.time_base = start, _TIME_BASE
+        try:
+            self._container.mux(self._stream.encode(frame))
+        except BrokenPipeError as error:
+            raise SinkClosed from error
+        except FFmpegError as error:
+            raise AllaprimaError(f"The pipe can't be written: {error.strerror}.") from error
+
+    def _opened(self, frames):
+        stream = self._container.add_stream("rawvideo")
+        stream.width, stream.height, stream.pix_fmt = frames.width, frames.height, "rgb24"
+        stream.codec_context.time_base = _TIME_BASE
+        stream.codec_context.framerate = Fraction(0)  # not known: a reader takes it from the times
+        return stream
+
+    def close(self):
+        with suppress(FFmpegError):  # the reader may have gone before
+            self._container.close()
+
+
+class VirtualCamera:
+    """A camera for other programs to choose, of the size of the first picture: v4l2loopback's on Linux, OBS Studio's elsewhere."""
+
+    def __init__(self):
+        self._pyvirtualcam = import_with_extra("pyvirtualcam")
+        self._camera = self._frames = None
+
+    def take(self, shot):
+        self._frames = self._frames or _Frames(shot)
+        rgb, _ = self._frames.of(shot)
+        rgb = np.ascontiguousarray(rgb[: len(rgb) // 2 * 2, : rgb.shape[1] // 2 * 2])  # they pass 4:2:0 on
+        self._camera = self._camera or self._opened(rgb)
+        self._camera.send(rgb)
+
+    def _opened(self, rgb):
+        height, width = rgb.shape[:2]
+        try:
+            return self._pyvirtualcam.Camera(width, height, 30)
+        except RuntimeError as error:
+            fix = _LOOPBACK if sys.platform.startswith("linux") else _OBS
+            raise AllaprimaError(f"No virtual camera of {width}x{height} can be opened: {fix}.") from error
+
+    def close(self):
+        if self._camera:
+            self._camera.close()
+
+
+_LOOPBACK = "run `sudo modprobe v4l2loopback exclusive_caps=1`, of the package v4l2loopback-dkms, or close what uses it"
+_OBS = "install OBS Studio, and start and stop its virtual camera once"
 
 
 _NO_WINDOWS = (

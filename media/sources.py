@@ -1,7 +1,8 @@
-"""Where live frames come from: a camera, a clip, a stream, a picture.
+"""Where live frames come from: a camera, a clip, a stream, a pipe, a picture.
 
 A source has `read()`, which waits for its next frame, uint8 [H, W, 3] RGB, and gives None at the end, and `close()`. It
-raises SourceLost when no frames come but may come again, and AllaprimaError when it is over.
+raises SourceLost when no frames come but may come again, and AllaprimaError when it is over. It may have `start`: when
+the frame read last is to be shown, in seconds; where it has none, that is when it was read.
 """
 
 import os
@@ -13,7 +14,7 @@ from pathlib import Path
 import cv2
 
 from allaprima.core.errors import AllaprimaError
-from allaprima.media.clips import Clip, first_frame, is_url
+from allaprima.media.clips import STANDARD_INPUT, Clip, first_frame, is_url
 from allaprima.media.picture_kinds import is_picture
 from allaprima.media.pictures import read_picture
 
@@ -54,12 +55,14 @@ class Webcam:
 class Player:
     """A clip, or a stream from the net, in the place of a camera: each frame comes when it is due.
 
-    A file ends, whether it tells its length or not; a stream that stops may come back. Pixels come out square.
+    A file ends, whether it tells its length or not; a stream that stops may come back. Standard input is read as it
+    comes, and `start` tells when a frame of it is to be shown. Pixels come out square.
     size: (width, height) to fit larger frames into. loop: a file starts again at its end.
     """
 
     def __init__(self, path, size=None, loop=False, deinterlace=True):
         self._path, self._size, self._loop, self._deinterlace = path, size, loop, deinterlace
+        self._piped, self.start = path == STANDARD_INPUT, None
         self._open()
 
     def _open(self):
@@ -82,8 +85,10 @@ class Player:
             picture = next(self._pictures)
         if picture is None:
             return None
-        if not self._clip.endless:  # a stream comes at its own pace
-            due = float(picture.start * self._clip.video.time_base)
+        due = float(picture.start * self._clip.video.time_base)
+        if self._piped:
+            self.start = due
+        elif not self._clip.endless:  # a stream comes at its own pace
             self._began = time.perf_counter() - due if self._began is None else self._began
             time.sleep(max(0.0, self._began + due - time.perf_counter()))
         return _fitted(picture.rgb, self._size, self._clip.aspect or 1)
@@ -137,7 +142,7 @@ def opener(source, size=None, loop=False, stays=False, deinterlace=True):
     number = _camera_number(source)
     if number is not None:
         return lambda: Webcam(number, size)
-    if not is_url(source) and is_picture(source):
+    if source != STANDARD_INPUT and not is_url(source) and is_picture(source):
         return lambda: Slide(source, size, stays, loop)
     return lambda: Player(source, size, loop, deinterlace)
 
@@ -156,8 +161,12 @@ def first_opening(open_source, source):
 
 def source_name(source) -> str:
     """What to call the source in a sentence."""
+    if callable(source):
+        return "a source"
     number = _camera_number(source)
-    return "a source" if callable(source) else str(source) if number is None else f"camera {number}"
+    if number is not None:
+        return f"camera {number}"
+    return "standard input" if source == STANDARD_INPUT else str(source)
 
 
 def _camera_number(source) -> int | None:
