@@ -22,7 +22,11 @@ import clips  # noqa: E402
 from allaprima.core.contract import Controls, parse_size  # noqa: E402
 from allaprima.infer.stylizer import Stylizer  # noqa: E402
 
-WAYS = {"as it is": Controls(), "--keep-colors": Controls(keep_colors=True)}
+WAYS = {
+    "as it is": Controls(),
+    "--keep-colors": Controls(keep_colors=True),
+    **{f"--stroke {stroke:g}": Controls(stroke=stroke) for stroke in (0.5, 1, 2)},
+}
 
 
 def main():

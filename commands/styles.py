@@ -14,6 +14,13 @@ from allaprima.infer.library import DEFAULT_STYLE
 
 Model = Annotated[str, typer.Option("--model", "-m", help="A style that `allaprima models` lists, or a model file.")]
 Strength = Annotated[float, typer.Option("--strength", "-s", help="0 is the photo, 1 the full style.")]
+Stroke = Annotated[
+    float | None,
+    typer.Option(
+        help="Size of the strokes in proportion to the picture, 0.5 to 2; 1 is that of 640x480. "
+        "Default: so many pixels, whatever the picture's size."
+    ),
+]
 KeepColors = Annotated[bool, typer.Option("--keep-colors", help="Keep the colours of the photo.")]
 Provider = Annotated[
     str | None,
@@ -40,6 +47,7 @@ def stylize(
     ] = None,
     model: Model = DEFAULT_STYLE,
     strength: Strength = 1.0,
+    stroke: Stroke = None,
     keep_colors: KeepColors = False,
     provider: Provider = None,
     threads: Threads = None,
@@ -54,7 +62,7 @@ def stylize(
     from allaprima.core.contract import Controls
     from allaprima.infer.jobs import stylize
 
-    controls = Controls(strength, keep_colors=keep_colors)
+    controls = Controls(strength, stroke, keep_colors)
 
     def run(sources, output):
         """The paths are printed at the end, those of a folder too that a broken file is in: bars are drawn till then."""
@@ -96,6 +104,7 @@ def live(
         typer.Option("--model", "-m", help="A style, or a model file; give several to switch between."),
     ] = None,
     strength: Strength = 1.0,
+    stroke: Stroke = None,
     keep_colors: KeepColors = False,
     size: Annotated[str | None, typer.Option(help="The camera's picture size, 640x480 say.")] = None,
     mirror: Annotated[bool, typer.Option("--mirror", help="Flip left and right, as a mirror does.")] = False,
@@ -138,7 +147,7 @@ def live(
         run_live(
             styles,
             source,
-            controls=Controls(strength, keep_colors=keep_colors),
+            controls=Controls(strength, stroke, keep_colors),
             size=parse_size(size) if size else None,
             mirror=mirror,
             display=not pipe if display is None else display,

@@ -17,6 +17,7 @@ from allaprima.core.errors import AllaprimaError
 
 FORMAT = 2  # of model files; 1 had an optional `strength`, a scalar, and said where its trainer kept the painting
 IMAGE, STYLIZED = "image", "stylized"  # input and output, uint8 [N, H, W, 3] RGB; `strength` is an input too
+STROKES = (0.5, 2)  # the least and the largest stroke
 SMALLEST = 16  # px: the least height and width of a picture
 GRID = 1024  # px: after so many the grain of a canvas repeats; tiles of a picture begin at multiples of it
 
@@ -29,16 +30,23 @@ class Controls:
     """What can be turned while a style runs.
 
     strength: 0 returns the photo, 1 the full style; an input of the model file, float32 [1]. The others work beside the
-    network, so every model has them: keep_colors: the photo's colours, the painting's strokes (media/luminance.py).
+    network, so every model has them:
+    stroke: the size of strokes in proportion to the picture, 0.5 to 2, where 1 is what the network paints at 640x480,
+    whatever the picture's size (infer/strokes.py); None leaves the network's strokes, of so many pixels, as they are.
+    keep_colors: the photo's colours, the painting's strokes (media/luminance.py).
     Raises AllaprimaError for a value out of range.
     """
 
     strength: float = 1.0
+    stroke: float | None = None
     keep_colors: bool = False
 
     def __post_init__(self):
         if not isinstance(self.strength, Real) or not 0 <= self.strength <= 1:
             raise AllaprimaError(f"strength must be a number from 0 to 1, not {self.strength!r}.")
+        if self.stroke is not None and not (isinstance(self.stroke, Real) and STROKES[0] <= self.stroke <= STROKES[1]):
+            least, most = STROKES
+            raise AllaprimaError(f"stroke must be a number from {least} to {most}, or None, not {self.stroke!r}.")
         for name in ("keep_colors",):
             if not isinstance(value := vars(self)[name], bool):
                 raise AllaprimaError(f"{name} must be True or False, not {value!r}.")

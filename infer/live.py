@@ -30,6 +30,7 @@ from allaprima.media.sinks import Recorder, SinkClosed, Window
 from allaprima.media.sources import SourceLost, first_opening, opener, source_name
 
 TASK = "Live"  # the name of the task in events
+BRUSHES = (0.5, 0.7, 1, 1.4, 2)  # the strokes that a key goes through; after the last come the network's own
 _RETRY = 0.5  # seconds between two tries to open a camera that is gone
 
 
@@ -311,6 +312,9 @@ class Live:
             step = 0.1 if key in "+=]" else -0.1
             strength = min(1.0, max(0.0, round(self.controls.strength + step, 2)))
             self.controls = replace(self.controls, strength=strength)
+        elif key == "b":
+            larger = (stroke for stroke in BRUSHES if stroke > (self.controls.stroke or 0))
+            self.controls = replace(self.controls, stroke=next(larger, None))
         elif key == "c":
             self.controls = replace(self.controls, keep_colors=not self.controls.keep_colors)
         elif key == "o":

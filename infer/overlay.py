@@ -10,6 +10,7 @@ HELP = [
     "n p\tnext, previous style",
     "1-9\tstyle by number",
     "+ -\tstrength",
+    "b\tbrush size",
     "c\tthe photo's colours",
     "o\toriginal beside it",
     "s\tsnapshot",
@@ -47,7 +48,9 @@ class Meter:
 
 def describe(controls) -> str:
     """What is turned, as the status line has it."""
-    return f"{controls.strength:.0%}" + ("  photo's colours" if controls.keep_colors else "")
+    stroke = "" if controls.stroke is None else f"  stroke {controls.stroke:g}"
+    colours = "  photo's colours" if controls.keep_colors else ""
+    return f"{controls.strength:.0%}{stroke}{colours}"
 
 
 def write_on(rgb, top, bottom, recording):

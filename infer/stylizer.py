@@ -15,6 +15,7 @@ from allaprima.core.errors import AllaprimaError, explain_os_error
 from allaprima.infer import tiles
 from allaprima.infer.library import find_style
 from allaprima.infer.modelfile import check_model_file
+from allaprima.infer.strokes import paint_strokes
 from allaprima.media.luminance import keep_colors_of
 
 # Short name -> ONNX Runtime's name, in the order of preference. TensorRT spends minutes on every new picture size
@@ -121,8 +122,14 @@ class Stylizer:
 
     def _paint(self, batch, controls, progress):
         """The network's picture, with what `controls` asks for beside it."""
-        painted = self._stylize(batch, controls, progress)
-        return keep_colors_of(batch, painted) if controls.keep_colors else painted
+        if controls.stroke is None:
+            painted = self._stylize(batch, controls, progress)
+        else:  # strength counts at the end, so that 0 is the photo itself
+            painted = paint_strokes(lambda photos: self._stylize(photos, Controls(), None), batch, controls.stroke)
+            painted = self._blend(batch, painted, controls.strength)
+        if controls.keep_colors:
+            painted = np.stack([keep_colors_of(photo, one) for photo, one in zip(batch, painted)])
+        return painted
 
     def _stylize(self, batch, controls, progress):
         n, height, width, _ = batch.shape

@@ -1,4 +1,4 @@
-"""What can be turned beside the network: the photo's colours."""
+"""What can be turned beside the network: the photo's colours, the size of strokes."""
 
 import inspect
 
@@ -12,13 +12,14 @@ from allaprima import Controls, Stylizer, stylize
 from allaprima.commands import baseline, styles
 from allaprima.core.errors import AllaprimaError
 from allaprima.infer import live
-from allaprima.media.luminance import REC601, keep_colors_of
+from allaprima.infer.strokes import paint_strokes
+from allaprima.media.luminance import REC601, keep_colors_of, luminance, return_detail
 from allaprima.media.pictures import read_rgb
 
 YIQ = np.array([REC601, [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
 
 
-@given(seed=st.integers(0, 99), spread=st.integers(1, 60), shape=st.sampled_from([(9, 7, 3), (2, 5, 8, 3)]))
+@given(seed=st.integers(0, 99), spread=st.integers(1, 60), shape=st.sampled_from([(9, 7, 3), (16, 31, 3)]))
 def test_y_is_the_paintings_i_and_q_are_the_photos(seed, spread, shape):
     random = np.random.default_rng(seed)
     photo, painted = (random.integers(128 - spread, 128 + spread, shape).astype(np.uint8) for _ in range(2))
@@ -106,3 +107,68 @@ def test_c_turns_the_photos_colours_on_and_off(monkeypatch):
     seen, lines = pressed(["", *"c" + 20 * " ", *"c" + 20 * " "], monkeypatch)
     assert [controls.keep_colors for controls in seen][:3] == [False, True, False]
     assert any("photo's colours" in line for line in lines) and "colours" not in lines[0]
+
+
+def test_b_goes_through_the_brushes_and_back_to_none(monkeypatch):
+    seen, lines = pressed([*("b" + 20 * " ") * 6], monkeypatch)
+    assert [controls.stroke for controls in seen][:7] == [None, 0.5, 0.7, 1, 1.4, 2, None]
+    assert any("stroke 0.7" in line for line in lines) and "stroke" not in lines[0]
+
+
+@pytest.mark.parametrize("value", [0.4, 2.1, float("nan"), "1", [1]], ids=repr)
+def test_a_stroke_has_a_range(value):
+    with pytest.raises(AllaprimaError, match="stroke must be a number from 0.5 to 2, or None, not"):
+        Controls(stroke=value)
+
+
+def test_a_stroke_of_1_is_the_network_itself_at_640x480(tiny_model, photo):
+    large, stylizer = cv2.resize(photo, (640, 480)), Stylizer(tiny_model)
+    assert (stylizer(large, Controls(stroke=1)) == stylizer(large)).all()
+
+
+@pytest.mark.parametrize("stroke, side", [(0.5, 1280), (1, 640), (2, 320)])
+@pytest.mark.parametrize("height", [240, 480, 1200, 1800])
+def test_the_network_paints_at_the_size_that_the_stroke_asks_for(stroke, side, height, photo):
+    """Whatever the picture's size, and whichever way it is held."""
+    seen = []
+
+    def same(batch):
+        seen.append(batch.shape)
+        return batch
+
+    for picture in (cv2.resize(photo, (height * 4 // 3, height)), cv2.resize(photo, (height, height * 4 // 3))):
+        assert paint_strokes(same, picture[None], stroke).shape == (1, *picture.shape)
+    assert seen == [(1, side * 3 // 4, side, 3), (1, side, side * 3 // 4, 3)]
+
+
+@pytest.mark.parametrize("stroke", [0.5, 1, 1.7])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 4000), (37, 5), (301, 203)])
+def test_any_size_and_strength_has_strokes(stroke, shape, tiny_model, photo):
+    picture, stylizer = cv2.resize(photo, shape), Stylizer(tiny_model)
+    assert stylizer(picture, Controls(stroke=stroke)).shape == picture.shape
+    assert (stylizer(picture, Controls(0, stroke)) == picture).all()
+    pair = stylizer(np.stack([picture, picture[::-1]]), Controls(0.5, stroke))
+    assert (pair[0] == stylizer(picture, Controls(0.5, stroke))).all()
+
+
+def sharpness(picture):
+    return np.abs(cv2.Laplacian(luminance(picture).astype(np.float32), -1)).mean()
+
+
+@pytest.mark.parametrize("painting", ["the photo", "its negative", "darker"])
+def test_edges_are_as_sharp_as_the_photos_and_point_the_same_way(painting, photo):
+    """A painting that follows the photo comes back from a third of the size with the photo's own edges."""
+    paint = {"the photo": lambda x: x, "its negative": lambda x: 255 - x, "darker": lambda x: x // 2}[painting]
+    grey = np.repeat(luminance(photo)[..., None], 3, 2)
+    small = cv2.resize(grey, None, fx=1 / 3, fy=1 / 3, interpolation=cv2.INTER_AREA)
+    enlarged, whole = cv2.resize(paint(small), (320, 240), interpolation=cv2.INTER_CUBIC), paint(grey)
+    back = return_detail(enlarged, grey, paint(small), small)
+    assert sharpness(enlarged) < 0.5 * sharpness(whole) and sharpness(back) > 0.8 * sharpness(whole)
+    error = [((picture.astype(float) - whole) ** 2).mean() for picture in (enlarged, back)]
+    assert error[1] < 0.2 * error[0]
+
+
+def test_the_photos_texture_stays_out_where_the_painting_is_flat(photo):
+    small = cv2.resize(photo, (160, 120), interpolation=cv2.INTER_AREA)
+    flat = np.full_like(photo, 90)
+    assert (return_detail(flat, photo, flat[:120, :160], small) == 90).all()
