@@ -53,6 +53,7 @@ for work in (
     styles.models,
     styles.bench,
     serve.studio,
+    serve.serve,
     serve.export_web,
 ):
     app.command()(as_command(work))

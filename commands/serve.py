@@ -1,10 +1,11 @@
-"""The commands `studio` and `export-web`."""
+"""The commands `studio`, `serve` and `export-web`."""
 
 from pathlib import Path
 from typing import Annotated
 
 from typer import Option
 
+from allaprima.commands.styles import Provider, Threads
 from allaprima.commands.terminal import Terminal, say
 from allaprima.core.errors import import_with_extra
 
@@ -22,6 +23,40 @@ def studio(
     """
     run = import_with_extra("allaprima.serve.studio").studio
     run(port, library, browser=browser, listener=lambda event: say(event.about))
+
+
+def serve(
+    host: Annotated[str, Option(help="Address to listen at; 0.0.0.0 for all, which needs a token.")] = "127.0.0.1",
+    port: Annotated[int, Option(help="Port to listen at; 0 for a free one.")] = 8018,
+    token: Annotated[
+        str | None,
+        Option(envvar="ALLAPRIMA_TOKEN", help="What clients must send; one is made and printed where it is needed."),
+    ] = None,
+    name: Annotated[
+        list[str] | None, Option(help="A host name that the server is asked by; may be given several times.")
+    ] = None,
+    queue: Annotated[int, Option(help="Pictures accepted at a time; more are answered 503.")] = 8,
+    megabytes: Annotated[float, Option(help="Largest body of a request.")] = 25,
+    megapixels: Annotated[float, Option(help="Largest picture.")] = 24,
+    seconds: Annotated[float, Option(help="Longest time of a request.")] = 30,
+    provider: Provider = None,
+    threads: Threads = None,
+):
+    """Paint pictures for other programs over HTTP, and serve the Paint page.
+
+    curl --data-binary @photo.jpg 'localhost:8018/api/stylize?style=wave' -o painted.jpg
+    """
+    service = import_with_extra("allaprima.serve.service")
+    service.serve(
+        host,
+        port,
+        token=token,
+        names=name or (),
+        limits=service.Limits(megabytes, megapixels, seconds, queue),
+        provider=provider,
+        threads=threads,
+        listener=lambda event: say(event.about),
+    )
 
 
 def export_web(

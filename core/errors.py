@@ -6,7 +6,7 @@ from importlib import import_module
 # What each extra of the package brings that the base install does not have.
 EXTRAS = {
     "train": ("torch", "torchvision", "onnx", "safetensors", "matplotlib", "jinja2"),
-    "web": ("starlette", "uvicorn"),
+    "web": ("starlette", "uvicorn", "websockets", "python_multipart", "prometheus_client"),
     "virtual-camera": ("pyvirtualcam",),
 }
 

@@ -30,11 +30,11 @@ def page_routes(styles: Callable[[], list[Style]] = list_styles) -> list:
 
 
 def style_entries(styles: list[Style]) -> list[dict]:
-    """What the page shows of each style that browsers can run."""
+    """What the page shows of each style that browsers can run, and its name on this server."""
     found = []
     for style in styles:
         try:
-            found.append(entry(style.path))
+            found.append(entry(style.path) | {"server": style.name})
         except AllaprimaError:
             continue  # `allaprima models` says what is wrong with it
     return found

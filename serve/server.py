@@ -93,11 +93,13 @@ def run(app, host, port, about, *, browser=False, listener: Listener = ignore, *
 
     browser: open the address in one. settings: of uvicorn. Raises AllaprimaError when the address can't be listened at.
     """
+    if not isinstance(port, int) or not 0 <= port <= 65535:
+        raise AllaprimaError(f"port must be a whole number from 0 to 65535, not {port!r}.")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listening = socket.create_server((host, port), family=family)
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
+    except OSError as error:
+        reason = error.strerror or error
         raise AllaprimaError(f"{host} can't be served at port {port} ({reason}): give another with --port.") from error
     with listening:
         name = f"[{host}]" if ":" in host else host

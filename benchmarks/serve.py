@@ -1,0 +1,97 @@
+"""`allaprima serve` under clients that ask without a pause: pictures a second, the 99th percentile, memory, refusals.
+
+    uv run --extra web python benchmarks/serve.py --seconds 60
+
+Clients and server share this machine. A client that is refused waits as long as Retry-After says.
+"""
+
+import argparse
+import io
+import re
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import numpy as np
+import psutil
+from page import publish, table
+from PIL import Image
+
+PHOTO = Path(__file__).resolve().parent.parent / "train" / "photos" / "astronaut.jpg"
+
+
+@contextmanager
+def server(*options):
+    """`allaprima serve` on a free port: (its address, its process)."""
+    command = [sys.executable, "-m", "allaprima", "serve", "--port", "0", *options]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    said = process.stderr.readline()
+    address = re.search(r"http://\S+/", said)
+    assert address, said
+    try:
+        yield address[0], process
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def client(address, photo, until, times, answers):
+    """Ask until `until`; of each picture the seconds that it took, of each answer its status."""
+    with httpx.Client(base_url=address, timeout=60) as session:
+        while (began := time.perf_counter()) < until:
+            answer = session.post("api/stylize", content=photo)
+            answers[answer.status_code] += 1
+            if answer.status_code == 200:
+                times.append(time.perf_counter() - began)
+            else:
+                time.sleep(float(answer.headers.get("Retry-After", 0)))
+
+
+def load(address, photo, clients, seconds):
+    """(seconds of each picture, how often each status was answered) of so many clients at once."""
+    times, answers, until = [], Counter(), time.perf_counter() + seconds
+    arguments = (address, photo, until, times, answers)
+    threads = [threading.Thread(target=client, args=arguments) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return times, answers
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clients", type=int, default=8)
+    parser.add_argument("--seconds", type=float, default=60, help="of load for each row")
+    parser.add_argument("--queue", type=int, nargs="+", default=[8, 4])
+    parser.add_argument("--write", action="store_true", help="put the table into docs/benchmarks.md")
+    options = parser.parse_args()
+    file = io.BytesIO()
+    Image.open(PHOTO).convert("RGB").resize((640, 480)).save(file, "JPEG", quality=90)
+    rows = []
+    for queue in options.queue:
+        with server("--queue", str(queue)) as (address, process):
+            memory = psutil.Process(process.pid).memory_info
+            load(address, file.getvalue(), options.clients, 5)  # styles are opened, memory is taken
+            before = memory().rss / 1e6
+            times, answers = load(address, file.getvalue(), options.clients, options.seconds)
+            after = memory().rss / 1e6
+        others = sum(answers.values()) - answers[200] - answers[503]
+        milliseconds = [f"{1000 * x:.0f} ms" for x in (statistics.median(times), np.percentile(times, 99))]
+        rate, megabytes = f"{len(times) / options.seconds:.1f}", f"{before:.0f} to {after:.0f} MB"
+        rows.append([queue, rate, *milliseconds, answers[503], others, megabytes])
+    head = ["places", "pictures/s", "median", "99th percentile", "503s", "other errors", "memory"]
+    about = (
+        f"{options.clients} clients for {options.seconds:g} s, JPEGs of 640x480 in and out, clients on the same CPUs."
+    )
+    publish("The service", f"{about}\n\n{table(head, rows)}", options.write)
+
+
+if __name__ == "__main__":
+    main()
