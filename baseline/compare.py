@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from io import BytesIO
 from statistics import median
 from typing import cast
 
@@ -215,7 +214,7 @@ def painting_of(card: Card, style=None) -> Image.Image | None:
     """The painting in the file `style`, or else the one that the card holds, or None."""
     if style is not None:
         return read_rgb(style)
-    return Image.open(BytesIO(card.painting)).convert("RGB") if card.painting else None
+    return read_rgb("The painting in the model file", content=card.painting) if card.painting else None
 
 
 def contact_sheet(names, rows: list[Comparison]) -> np.ndarray:

@@ -21,6 +21,8 @@ STROKES = (0.5, 2)  # the least and the largest stroke
 SMALLEST = 16  # px: the least height and width of a picture
 GRID = 1024  # px: after so many the grain of a canvas repeats; tiles of a picture begin at multiples of it
 
+_CHANNELS = 4096  # of a layer, more than those of any loss network
+
 Matrix = npt.NDArray[np.float32]
 T = TypeVar("T")
 
@@ -91,7 +93,7 @@ class Card:
         def read(key: str, decode: Callable[[str], T], default: T) -> T:
             try:
                 return decode(metadata[key]) if key in metadata else default
-            except (ValueError, TypeError, AttributeError, zlib.error) as error:
+            except (ValueError, TypeError, AttributeError, RecursionError, zlib.error) as error:
                 damaged = f"{path} is damaged: its {key} can't be read. Copy or export the model file again."
                 raise AllaprimaError(damaged) from error
 
@@ -152,7 +154,10 @@ def _pack(gram: Matrix) -> list[str | float]:
 
 def _unpack(length_text: str, least: float, levels_text: str) -> Matrix:
     length = np.frombuffer(_bytes(length_text), "<f4")
-    levels = np.frombuffer(zlib.decompress(_bytes(levels_text)), np.uint8)
+    if len(length) > _CHANNELS:
+        raise ValueError
+    count = len(length) * (len(length) + 1) // 2
+    levels = np.frombuffer(zlib.decompressobj().decompress(_bytes(levels_text), count), np.uint8)  # and not a bomb
     cosine = np.zeros((len(length), len(length)), np.float32)
     cosine[np.triu_indices(len(length))] = least + levels * ((1 - least) / 255)
     return np.outer(length, length) * (cosine + np.triu(cosine, 1).T)

@@ -9,6 +9,7 @@ import numpy as np
 
 from allaprima.core.errors import AllaprimaError
 
+MOST_FIELDS = 2**19  # in a message, and in a file; a style has some thousands, and each takes microseconds
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # protobuf's wire types
 IR_VERSION, GRAPH = 1, 7  # fields of ModelProto
 NODE, INITIALIZER, OUTPUT = 1, 5, 12  # of GraphProto
@@ -23,7 +24,7 @@ def check_model_file(data: bytes, path) -> None:
         raise AllaprimaError(f"{path} is empty: copy or export the model file again.")
     known = set()
     try:
-        for number, kind, *_ in _fields(data):
+        for number, kind, *_ in fields(data):
             known.add((number, kind))
     except ValueError:
         if (IR_VERSION, VARINT) in known:
@@ -81,13 +82,13 @@ def measure_statistics(model: bytes) -> bytes:
 def _rewrite_statistics(model, rewrite):
     """Replace the k-th node that looks at a whole picture by `rewrite(op, its fields, k)` -> (nodes, further fields)."""
     parts = []
-    for number, kind, raw, body in _fields(model):
+    for number, kind, raw, body in fields(model):
         if (number, kind) == (GRAPH, BYTES):
             graph, further, k = [], [], 0
-            for part, _, field, node in _fields(body):
-                op = _texts(_fields(node), OP_TYPE) if part == NODE else []
+            for part, _, field, node in fields(body):
+                op = _texts(fields(node), OP_TYPE) if part == NODE else []
                 if op and op[0] in (NORMALIZATION, GLOBAL_POOL):
-                    field, more = rewrite(op[0], list(_fields(node)), k)
+                    field, more = rewrite(op[0], list(fields(node)), k)
                     further.append(more)
                     k += 1
                 graph.append(field)
@@ -96,8 +97,8 @@ def _rewrite_statistics(model, rewrite):
     return b"".join(parts)
 
 
-def _texts(fields, wanted):
-    return [bytes(value).decode() for number, _, _, value in fields if number == wanted]
+def _texts(given, wanted):
+    return [bytes(value).decode() for number, _, _, value in given if number == wanted]
 
 
 def _node(op, inputs, output):
@@ -135,7 +136,7 @@ def _field(number, payload):
     return _varint(number << 3 | BYTES) + _varint(len(payload)) + payload
 
 
-def _read_varint(data, at):
+def read_varint(data, at):
     value = shift = 0
     while at < len(data) and shift < 64:
         byte = data[at]
@@ -146,23 +147,23 @@ def _read_varint(data, at):
     raise ValueError("not protobuf")
 
 
-def _fields(data):
+def fields(data):
     """Yield (number, wire type, the whole field, its payload) of a message; ValueError where it isn't one."""
-    data, at = memoryview(data), 0
+    data, at, count = memoryview(data), 0, 0
     while at < len(data):
-        start = at
-        key, at = _read_varint(data, at)
+        start, count = at, count + 1
+        key, at = read_varint(data, at)
         number, kind = key >> 3, key & 7
         body = at
         if kind == VARINT:
-            _, at = _read_varint(data, at)
+            _, at = read_varint(data, at)
         elif kind == BYTES:
-            size, body = _read_varint(data, at)
+            size, body = read_varint(data, at)
             at = body + size
         elif kind in (FIXED64, FIXED32):
             at += 8 if kind == FIXED64 else 4
         else:
             raise ValueError("not protobuf")
-        if at > len(data) or number == 0:
+        if at > len(data) or not 0 < number < 2**29 or count > MOST_FIELDS:
             raise ValueError("not protobuf")
         yield number, kind, data[start:at], data[body:at]

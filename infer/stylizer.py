@@ -11,10 +11,10 @@ import onnxruntime as ort
 
 from allaprima.core.checks import StrPath, check_kind
 from allaprima.core.contract import IMAGE, SMALLEST, STYLIZED, Card, Controls
-from allaprima.core.errors import AllaprimaError, explain_os_error
+from allaprima.core.errors import AllaprimaError
 from allaprima.infer import tiles
 from allaprima.infer.library import find_style
-from allaprima.infer.modelfile import check_model_file
+from allaprima.infer.modelcheck import ModelGraph, read_model
 from allaprima.infer.strokes import paint_strokes
 from allaprima.media.luminance import keep_colors_of
 
@@ -63,11 +63,8 @@ class Stylizer:
         self.threads, self._one_size = threads or physical_cores(), bool(one_size)
         self._range = RANGES[foreign] if foreign else None
         self._providers = _choose_providers(provider)
-        try:
-            self._model = self.path.read_bytes()
-        except OSError as error:
-            raise explain_os_error(error, self.path) from error
-        check_model_file(self._model, self.path)
+        self._model = read_model(self.path)
+        self._graph = ModelGraph(self._model, self.path)
         self._session = self._open(self._model)
         self.provider = next(k for k, v in PROVIDERS.items() if v == self._session.get_providers()[0])
         if provider and self.provider != provider:
@@ -178,6 +175,7 @@ class Stylizer:
         return np.round(batch + np.float32(strength) * (stylized.astype(np.float32) - batch)).astype(np.uint8)
 
     def _run(self, session, outputs, feed):
+        self._graph.check({name: value.shape for name, value in feed.items()})
         try:
             return session.run(outputs, feed)
         except Exception as error:  # ONNX Runtime's exceptions have no common base

@@ -5,12 +5,10 @@ define the costs (models/perceptual.py has them); spreading them over the pictur
 """
 
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 from allaprima.baseline.compare import painting_of, training_loss
 from allaprima.core.checks import check_path, check_whole
@@ -18,7 +16,7 @@ from allaprima.core.events import Listener, Task, ignore
 from allaprima.infer.stylizer import Stylizer
 from allaprima.insight.page import Row, Table
 from allaprima.insight.sheet import check_page, drawn, figure, write, writing
-from allaprima.media.pictures import read_photo
+from allaprima.media.pictures import read_photo, read_rgb
 from allaprima.models.perceptual import PerceptualLoss, gram_matrix
 from allaprima.models.tensors import to_tensor
 
@@ -155,7 +153,7 @@ def _painting(card, style):
     """The painting and its title; the thumbnail of the style where the painting may not be included."""
     painting = painting_of(card, style)
     if painting is None:
-        return np.asarray(Image.open(BytesIO(card.thumbnail))), "the style"
+        return np.asarray(read_rgb("The thumbnail in the model file", content=card.thumbnail)), "the style"
     return np.asarray(painting), "painting"
 
 

@@ -142,9 +142,10 @@ def read_picture(path, into=None, short_side=None, *, content=None, most_pixels=
         return Picture(path, frames, about, first_of, image.format)
 
 
-def read_rgb(file, short_side=None) -> Image.Image:
+def read_rgb(file, short_side=None, *, content=None) -> Image.Image:
     """The first frame of `read_picture` as an RGB image of Pillow, alpha and metadata left out."""
-    return Image.fromarray(read_picture(file, into="JPEG", short_side=short_side).frames[0].pixels)
+    picture = read_picture(file, into="JPEG", short_side=short_side, content=content)
+    return Image.fromarray(picture.frames[0].pixels)
 
 
 def read_photo(file, size: int) -> np.ndarray:
