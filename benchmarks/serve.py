@@ -1,12 +1,14 @@
-"""`allaprima serve` under clients that ask without a pause: pictures a second, the 99th percentile, memory, refusals.
+"""`allaprima serve` under clients that ask without a pause, and its frames over a WebSocket next to `allaprima bench`.
 
     uv run --extra web python benchmarks/serve.py --seconds 60
 
-Clients and server share this machine. A client that is refused waits as long as Retry-After says.
+Pictures a second, the 99th percentile, memory, refusals; clients and server share this machine. A client that is refused
+waits as long as Retry-After says.
 """
 
 import argparse
 import io
+import json
 import re
 import statistics
 import subprocess
@@ -22,7 +24,13 @@ import numpy as np
 import psutil
 from page import publish, table
 from PIL import Image
+from websockets.sync.client import connect
 
+from allaprima.infer.bench import measure
+from allaprima.infer.library import DEFAULT_STYLE
+from allaprima.infer.stylizer import Stylizer
+
+WARM_UP = 10  # frames
 PHOTO = Path(__file__).resolve().parent.parent / "train" / "photos" / "astronaut.jpg"
 
 
@@ -65,15 +73,48 @@ def load(address, photo, clients, seconds):
     return times, answers
 
 
+def frames(address, count, width=640, height=480):
+    """Frames a second through the server engine, RGBA as a page sends them, two under way."""
+    head = json.dumps({"id": 1, "style": DEFAULT_STYLE, "width": width, "height": height}).encode() + b"\n"
+    message = head + np.random.default_rng(0).bytes(4 * width * height)
+    how = {"max_size": None, "compression": None}
+    with connect(address.replace("http", "ws") + "api/frames", **how) as socket:
+        for number in range(count + WARM_UP):
+            if number == WARM_UP:
+                began = time.perf_counter()
+            socket.send(message)
+            if number:
+                socket.recv()
+    return count / (time.perf_counter() - began)
+
+
+def engine(rounds, count):
+    """Rows of the server engine and of `allaprima bench`, in turns: medians of their frames a second."""
+    native, server_rates, stylizer = [], [], Stylizer(DEFAULT_STYLE, one_size=True)
+    with server() as (address, _):
+        frames(address, WARM_UP)
+        for _ in range(rounds):
+            server_rates.append(frames(address, count))
+            (times,) = measure([stylizer], 640, 480, count)  # as `allaprima bench` does
+            native.append(1000 / statistics.median(times))
+    both = [statistics.median(rates) for rates in (native, server_rates)]
+    return [f"{both[0]:.1f}", f"{both[1]:.1f}", f"{both[1] / both[0]:.2f}"]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=60, help="of load for each row")
-    parser.add_argument("--queue", type=int, nargs="+", default=[8, 4])
+    parser.add_argument("--queue", type=int, nargs="*", default=[8, 4], help="places, a row for each")
+    parser.add_argument("--frames", type=int, default=100, help="of the server engine in each of five rounds; 0: none")
     parser.add_argument("--write", action="store_true", help="put the table into docs/benchmarks.md")
     options = parser.parse_args()
     file = io.BytesIO()
     Image.open(PHOTO).convert("RGB").resize((640, 480)).save(file, "JPEG", quality=90)
+    if options.frames:
+        row = engine(5, options.frames)
+        head = ["`allaprima bench`, frames/s", "server engine, frames/s", "ratio"]
+        publish("The server engine at 640x480 over loopback", table(head, [row]), options.write)
     rows = []
     for queue in options.queue:
         with server("--queue", str(queue)) as (address, process):
@@ -90,7 +131,8 @@ def main():
     about = (
         f"{options.clients} clients for {options.seconds:g} s, JPEGs of 640x480 in and out, clients on the same CPUs."
     )
-    publish("The service", f"{about}\n\n{table(head, rows)}", options.write)
+    if rows:
+        publish("The service", f"{about}\n\n{table(head, rows)}", options.write)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ def serve(
         list[str] | None, Option(help="A host name that the server is asked by; may be given several times.")
     ] = None,
     queue: Annotated[int, Option(help="Pictures accepted at a time; more are answered 503.")] = 8,
+    clients: Annotated[int, Option(help="Pages that frames are painted for at a time.")] = 8,
     megabytes: Annotated[float, Option(help="Largest body of a request.")] = 25,
     megapixels: Annotated[float, Option(help="Largest picture.")] = 24,
     seconds: Annotated[float, Option(help="Longest time of a request.")] = 30,
@@ -52,7 +53,7 @@ def serve(
         port,
         token=token,
         names=name or (),
-        limits=service.Limits(megabytes, megapixels, seconds, queue),
+        limits=service.Limits(megabytes, megapixels, seconds, queue, clients),
         provider=provider,
         threads=threads,
         listener=lambda event: say(event.about),

@@ -3,11 +3,13 @@
 from dataclasses import fields
 
 from allaprima.core import __version__
-from allaprima.core.contract import Controls
+from allaprima.core.contract import STROKES, Controls
 from allaprima.infer.library import DEFAULT_STYLE
 
-KINDS = {float: "number", bool: "boolean"}
-RANGES = {"strength": {"minimum": 0, "maximum": 1}}
+RANGES = {
+    "strength": {"minimum": 0, "maximum": 1, "default": 1},
+    "stroke": {"minimum": STROKES[0], "maximum": STROKES[1]},
+}
 ERROR = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
 STYLE = {
     "type": "object",

@@ -4,7 +4,7 @@ import asyncio
 import secrets
 import string
 import time
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from prometheus_client import (
@@ -22,22 +22,22 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import Mount, Route, WebSocketRoute
 
 from allaprima.core.checks import check_positive, check_whole
-from allaprima.core.contract import Controls
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Listener, ignore
 from allaprima.infer.library import DEFAULT_STYLE, list_styles
 from allaprima.infer.stylizer import Stylizer, physical_cores
 from allaprima.media.pictures import Still, encode_picture, read_picture
+from allaprima.serve.frames import UPLINK, answer_frames
 from allaprima.serve.line import Full, Line
 from allaprima.serve.openapi import document
 from allaprima.serve.page import page_routes, style_entries
+from allaprima.serve.parameters import controls_of
 from allaprima.serve.server import LOOPBACK, Guard, refusal, run
 
 FORMATS = {"jpeg": "JPEG", "png": "PNG", "webp": "WEBP"}  # of answers, and Pillow's names of them
-SWITCH = {"true": True, "false": False}  # how a query says what is on or off
 OPENED = 8  # styles that are kept open; the one that was not used for longest is let go
 TOKEN = set(string.ascii_letters + string.digits + "-_")  # goes through URLs, cookies and headers as it is
 RETRY = "1"  # seconds after which a client may ask again
@@ -48,17 +48,19 @@ class Limits:
     """What one request may cost, and how many are accepted at a time.
 
     megabytes: of the body. megapixels: of the picture. seconds: from the first byte of a request to its answer.
-    queue: pictures accepted and not yet answered. Raises AllaprimaError for a value that is not positive.
+    queue: pictures accepted and not yet answered. clients: pages that the server paints frames for at a time.
+    Raises AllaprimaError for a value that is not positive.
     """
 
     megabytes: float = 25
     megapixels: float = 24
     seconds: float = 30
     queue: int = 8
+    clients: int = 8
 
     def __post_init__(self):
         check_positive(megabytes=self.megabytes, megapixels=self.megapixels, seconds=self.seconds)
-        check_whole(1, queue=self.queue)
+        check_whole(1, queue=self.queue, clients=self.clients)
 
 
 class Bounded(Request):
@@ -85,19 +87,23 @@ class Service:
 
     def __init__(self, limits=Limits(), provider: str | None = None, threads: int | None = None, styles=list_styles):
         self.limits, self.styles = limits, styles
-        self.pictures = Line(max(1, physical_cores()), limits.queue)
+        workers = max(1, physical_cores())
+        self.pictures, self.clients = Line(workers, limits.queue), Line(workers, limits.clients)
         self._open = lru_cache(OPENED)(lambda path, changed: Stylizer(path, provider, threads))
         registry = self._registry = CollectorRegistry()
         self._answers = Counter("allaprima_pictures", "Answers to /api/stylize.", ["status"], registry=registry)
         self._seconds = Histogram("allaprima_picture_seconds", "From a request to its picture.", registry=registry)
         queue = Gauge("allaprima_queue", "Pictures accepted and not yet answered.", registry=registry)
         queue.set_function(lambda: len(self.pictures))
+        clients = Gauge("allaprima_clients", "Pages that frames are painted for.", registry=registry)
+        clients.set_function(lambda: len(self.clients))
         ProcessCollector(registry=registry)
 
     def routes(self) -> list:
         api = [
             Route("/stylize", self._stylize, methods=["POST"]),
             Route("/styles", self._list),
+            WebSocketRoute("/frames", self._frames),
             Route("/health", lambda request: JSONResponse({"status": "ok"})),
         ]
         return [
@@ -114,6 +120,9 @@ class Service:
         if path is None:
             raise AllaprimaError(f"There is no style {style!r}: GET /api/styles lists them.")
         return self._open(path, path.stat().st_mtime_ns)
+
+    async def _frames(self, websocket):
+        await answer_frames(websocket, self.clients, self.stylizer)
 
     def _list(self, request):
         keys, entries = ("thumbnail", "credit", "licence"), style_entries(self.styles())
@@ -177,21 +186,6 @@ async def _read(request):
     return content, parameters
 
 
-def controls_of(parameters) -> Controls:
-    """Controls from texts or values by name. Raises AllaprimaError for an unknown name or a value out of range."""
-    known = {field.name: field.default for field in fields(Controls)}
-    values = {}
-    for name, given in parameters.items():
-        if name not in known:
-            raise AllaprimaError(f"There is no parameter {name!r}: use style, format, {', '.join(known)}.")
-        read = (lambda text: SWITCH.get(text, text)) if isinstance(known[name], bool) else float
-        try:
-            values[name] = given if not isinstance(given, str) else read(given)
-        except ValueError as error:
-            raise AllaprimaError(f"{name} must be a number, not {given!r}.") from error
-    return Controls(**values)
-
-
 def service_app(service: Service, names=(), token: str | None = None) -> Starlette:
     """The API and the Paint page. names, token: as of Guard."""
 
@@ -230,4 +224,4 @@ def serve(
     if token is not None and not (len(token) >= 16 and set(token) <= TOKEN):
         raise AllaprimaError("A token is of at least 16 letters, digits, - and _: give another with --token, or none.")
     service = Service(limits, provider, threads)
-    run(service_app(service, names, token), host, port, about, listener=listener)
+    run(service_app(service, names, token), host, port, about, listener=listener, **UPLINK)

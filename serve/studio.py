@@ -8,9 +8,11 @@ from starlette.middleware import Middleware
 from starlette.routing import Mount
 
 from allaprima.core.events import Listener, ignore
+from allaprima.serve.frames import UPLINK
 from allaprima.serve.library import Library
 from allaprima.serve.page import page_routes
 from allaprima.serve.server import LOOPBACK, Guard, run
+from allaprima.serve.service import Service
 from allaprima.serve.workshop import Workshop
 
 
@@ -20,14 +22,14 @@ def studio_app(library: Path | None = None) -> Starlette:
     library: the folder of the user's own styles; None for the one that `allaprima models` lists.
     """
     folder = Library(library)
-    workshop = Workshop(folder)
+    workshop, service = Workshop(folder), Service(styles=folder.styles)
 
     @asynccontextmanager
     async def lifespan(app):
         async with workshop.running():
             yield
 
-    routes = [Mount("/studio", workshop.app), *page_routes(folder.styles)]
+    routes = [Mount("/studio", workshop.app), *service.routes(), *page_routes(folder.styles)]
     return Starlette(routes=routes, middleware=[Middleware(Guard)], lifespan=lifespan)
 
 
@@ -37,4 +39,4 @@ def studio(port=8017, library: Path | None = None, *, browser=True, listener: Li
     browser: open the page in one. Raises AllaprimaError when the port is taken, or the library another studio's.
     """
     about = "The studio is at {address}, for this machine alone. Ctrl-C ends it."
-    run(studio_app(library), LOOPBACK, port, about, browser=browser, listener=listener)
+    run(studio_app(library), LOOPBACK, port, about, browser=browser, listener=listener, **UPLINK)

@@ -3,8 +3,6 @@
 import io
 import re
 import socket
-import subprocess
-import sys
 import time
 from contextlib import contextmanager
 
@@ -22,26 +20,9 @@ from allaprima.core.errors import AllaprimaError
 from allaprima.infer.stylizer import Stylizer
 from allaprima.serve.service import serve
 from conftest import PHOTOS
+from services import server
 
 PHOTO = (PHOTOS / "chelsea.jpg").read_bytes()
-
-
-@contextmanager
-def server(*options):
-    """`allaprima serve --port 0 ...`: (its address on loopback, the token that it printed or "", its process)."""
-    program = [sys.executable, "-m", "allaprima", "serve", "--port", "0", *options]
-    process = subprocess.Popen(program, stderr=subprocess.PIPE, text=True)
-    said = process.stderr.readline()
-    address, token = re.search(r"http://\S+/", said), re.search(r"Bearer (\S+)", said)
-    assert address, said
-    try:
-        yield address[0].replace("0.0.0.0", "127.0.0.1"), token[1] if token else "", process
-    finally:
-        process.terminate()
-        assert process.wait(20) is not None
-        rest = process.stderr.read()
-        process.stderr.close()
-        assert "Traceback" not in rest, rest
 
 
 @pytest.fixture(scope="module")
