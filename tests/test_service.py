@@ -5,6 +5,7 @@ import re
 import socket
 import time
 from contextlib import contextmanager
+from functools import partial
 
 import httpx
 import numpy as np
@@ -22,6 +23,7 @@ from allaprima.serve.service import serve
 from conftest import PHOTOS
 from services import server
 
+get, post = partial(httpx.get, timeout=60), partial(httpx.post, timeout=60)
 PHOTO = (PHOTOS / "chelsea.jpg").read_bytes()
 
 
@@ -43,7 +45,7 @@ def narrow():
 @pytest.fixture
 def ask(narrow):
     """A client of the narrow server, with its token."""
-    with httpx.Client(base_url=narrow[0], headers={"Authorization": f"Bearer {narrow[1]}"}, timeout=30) as client:
+    with httpx.Client(base_url=narrow[0], headers={"Authorization": f"Bearer {narrow[1]}"}, timeout=60) as client:
         yield client
 
 
@@ -78,7 +80,7 @@ def test_a_picture_is_painted_as_python_paints_it(address, form):
         sent = {"data": how, "files": {"picture": ("../../etc/passwd.onnx", PHOTO)}}
     else:
         sent = {"params": how, "content": PHOTO}
-    answer = httpx.post(f"{address}api/stylize", timeout=30, **sent)
+    answer = post(f"{address}api/stylize", **sent)
     assert (answer.status_code, answer.headers["content-type"]) == (200, "image/png")
     photo = np.asarray(Image.open(io.BytesIO(PHOTO)).convert("RGB"))
     assert np.abs(pixels(answer.content) - Stylizer("wave")(photo, Controls(0.5, keep_colors=True))).max() <= 1
@@ -88,9 +90,9 @@ def test_the_answer_keeps_the_kind_and_what_is_transparent(address):
     image = Image.open(io.BytesIO(PHOTO)).convert("RGBA")
     image.putalpha(100)
     for format in ("PNG", "WEBP"):
-        answer = Image.open(io.BytesIO(httpx.post(f"{address}api/stylize", content=encoded(image, format)).content))
+        answer = Image.open(io.BytesIO(post(f"{address}api/stylize", content=encoded(image, format)).content))
         assert (answer.format, answer.mode, answer.getpixel((9, 9))[3]) == (format, "RGBA", 100)
-    answer = httpx.post(f"{address}api/stylize", content=encoded(image, "TIFF"))
+    answer = post(f"{address}api/stylize", content=encoded(image, "TIFF"))
     assert answer.headers["content-type"] == "image/jpeg"
 
 
@@ -109,35 +111,35 @@ def test_the_answer_keeps_the_kind_and_what_is_transparent(address):
     ],
 )
 def test_wrong_parameters_are_a_sentence(address, how, said):
-    answer = httpx.post(f"{address}api/stylize", params=how, content=PHOTO)
+    answer = post(f"{address}api/stylize", params=how, content=PHOTO)
     assert answer.status_code == 422 and said in answer.json()["error"]
 
 
 @pytest.mark.parametrize("content", [b"", b"not a picture", PHOTO[:5000], b"\x89PNG\r\n\x1a\n" + bytes(99)])
 def test_what_is_not_a_picture_is_a_sentence_without_a_path(address, content):
-    answer = httpx.post(f"{address}api/stylize", content=content)
+    answer = post(f"{address}api/stylize", content=content)
     assert answer.status_code == 422 and answer.json()["error"].startswith("The picture ")
 
 
 def test_a_form_without_a_picture_or_of_nonsense_is_refused(address):
     kind = {"Content-Type": "multipart/form-data"}
-    assert httpx.post(f"{address}api/stylize", files={"style": (None, "wave")}).status_code == 422
-    assert httpx.post(f"{address}api/stylize", content=b"nonsense", headers=kind).status_code == 400
+    assert post(f"{address}api/stylize", files={"style": (None, "wave")}).status_code == 422
+    assert post(f"{address}api/stylize", content=b"nonsense", headers=kind).status_code == 400
     kind["Content-Type"] += "; boundary=x"
-    assert httpx.post(f"{address}api/stylize", content=b"nonsense", headers=kind).status_code == 400
+    assert post(f"{address}api/stylize", content=b"nonsense", headers=kind).status_code == 400
 
 
 def test_styles_health_metrics_and_method(address):
-    styles = httpx.get(f"{address}api/styles").json()
+    styles = get(f"{address}api/styles").json()
     assert "starry_night" in [style["name"] for style in styles]
     assert all(style["thumbnail"].startswith("data:image/jpeg;base64,") for style in styles)
-    assert httpx.get(f"{address}api/health").json() == {"status": "ok"}
-    assert httpx.get(f"{address}api/stylize").status_code == 405
-    httpx.post(f"{address}api/stylize", content=PHOTO)
-    metrics = httpx.get(f"{address}metrics").text
+    assert get(f"{address}api/health").json() == {"status": "ok"}
+    assert get(f"{address}api/stylize").status_code == 405
+    post(f"{address}api/stylize", content=PHOTO)
+    metrics = get(f"{address}metrics").text
     assert re.search(r'^allaprima_pictures_total\{status="200"\} [1-9]', metrics, re.M)
     assert re.search(r"^process_resident_memory_bytes ", metrics, re.M)
-    assert "Paint" in httpx.get(address).text  # the page
+    assert "Paint" in get(address).text  # the page
 
 
 def test_a_full_server_says_so_at_once_and_is_free_again_in_time(narrow, ask):
@@ -188,12 +190,12 @@ def test_only_who_has_the_token_is_served(narrow):
 def test_other_names_and_origins_are_refused(address, narrow):
     host = address.removeprefix("http://").strip("/")
     for name in ("evil.example", "evil.example:80", "localhost.evil.example", "[", ""):
-        assert httpx.get(address, headers={"Host": name}).status_code == 400
+        assert get(address, headers={"Host": name}).status_code == 400
     for origin in ("http://evil.example", "null", f"http://{host}.evil.example"):
-        answer = httpx.post(f"{address}api/stylize", content=PHOTO, headers={"Origin": origin})
+        answer = post(f"{address}api/stylize", content=PHOTO, headers={"Origin": origin})
         assert answer.status_code == 403
-    assert httpx.get(f"{address}api/styles", headers={"Origin": f"http://{host}"}).status_code == 200
-    assert httpx.get(f"{narrow[0]}api/health", headers={"Host": "Paint.example:8018"}).status_code == 200
+    assert get(f"{address}api/styles", headers={"Origin": f"http://{host}"}).status_code == 200
+    assert get(f"{narrow[0]}api/health", headers={"Host": "Paint.example:8018"}).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -212,7 +214,7 @@ def test_wrong_settings_are_a_sentence(wrong, said):
 
 def test_nothing_in_its_openapi_document_makes_the_server_stumble(address):
     """Requests made from the document, right and wrong ones: no 5xx but 503, and answers as the document says."""
-    document = httpx.get(f"{address}openapi.json").json()
+    document = get(f"{address}openapi.json").json()
     schema = schemathesis.openapi.from_dict(document)
     wanted = [
         schemathesis.checks.not_a_server_error,
