@@ -1,6 +1,10 @@
-"""The bundled styles in the JavaScript builds of ONNX Runtime: the pictures are Python's, and nothing is said on the way."""
+"""The bundled styles in plain ONNX Runtime, its JavaScript builds too: the pictures are Stylizer's, and nothing is said.
+
+Nor by the programs of docs/deploy.md.
+"""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -52,3 +56,17 @@ def test_python_opens_every_style_in_silence():
     models = [*STYLES, BUNDLED.parent / "reference" / "johnson.onnx"]
     done = subprocess.run([sys.executable, "-c", program, *models], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("language", ["python", "js"])
+def test_the_programs_of_the_docs_paint_what_the_stylizer_paints(packages, language, tmp_path, photo):
+    (program,) = re.findall(rf"^```{language}\n(.*?)^```", (ROOT / "docs" / "deploy.md").read_text(), re.M | re.S)
+    assert "allaprima" not in program
+    shutil.copyfile(BUNDLED / "starry_night.onnx", tmp_path / "starry.onnx")
+    Image.fromarray(photo).save(tmp_path / "photo.ppm")
+    command = [sys.executable, "-c"] if language == "python" else ["node", "-e"]
+    where = {"cwd": tmp_path, "env": os.environ | {"NODE_PATH": str(WEB / "node_modules")}}
+    done = subprocess.run([*command, program], capture_output=True, text=True, timeout=120, **where)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    painted = np.asarray(Image.open(tmp_path / "painted.ppm")).astype(int)
+    assert np.abs(painted - Stylizer("starry_night")(photo)).max() <= 1
