@@ -1,5 +1,7 @@
 """Signatures of the commands that run a style; the work is in the modules beside."""
 
+from math import isnan
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -217,20 +219,42 @@ def _print_style(stylizer):
 
 def bench(
     model: Model = DEFAULT_STYLE,
+    video: Annotated[
+        str | None,
+        typer.Option(metavar="CLIP", help="Measure how steadily the style paints this clip, and not its speed."),
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", help="With --video: the flicker map. Default: CLIP-STYLE-flicker.png, here."),
+    ] = None,
     size: Annotated[list[str] | None, typer.Option(help="WIDTHxHEIGHT; may be given several times.")] = None,
     runs: Annotated[int, typer.Option(help="Frames timed at each size.")] = 30,
+    frames: Annotated[int, typer.Option(help="With --video: frames measured, from the beginning.")] = 40,
+    strength: Strength = 1.0,
+    stroke: Stroke = None,
+    keep_colors: KeepColors = False,
     provider: Provider = None,
     threads: Threads = None,
+    foreign: Foreign = None,
     against: Annotated[str | None, typer.Option(help="The model to compare with. Default: johnson.")] = None,
+    overwrite: Overwrite = False,
 ):
     """Measure frame rate and latency of a style on this machine, next to the johnson network.
 
+    With --video, measure how much it flickers when things move; a picture shows where.
+
     allaprima bench -m wave --size 640x480
     """
+    from allaprima.core.contract import Controls
+
+    how = {"provider": provider, "threads": threads, "foreign": foreign}
+    if video is not None:
+        controls = Controls(strength, stroke, keep_colors)
+        return _bench_video(model, video, output, controls=controls, frames=frames, overwrite=overwrite, **how)
     from allaprima.infer.bench import bench
 
     with Terminal() as listener:
-        done = bench(model, size or ["640x480", "1280x720"], runs, provider, threads, against, listener)
+        done = bench(model, size or ["640x480", "1280x720"], runs, against=against, listener=listener, **how)
     used = f"{done.threads} threads" if done.threads else "all cores"
     table = Table(title=Text(f"{done.name} on {done.provider}, {used}, {runs} frames"))
     for head in ("size", "frames/s", "median", "p95", f"{done.against} median", "times as fast"):
@@ -238,4 +262,22 @@ def bench(
     for row in done.rows:
         times = [f"{row[key]:.1f} ms" for key in ("median", "p95", "against_median")]
         table.add_row(row["size"], f"{row['fps']:.1f}", *times, f"{row['ratio']:.1f}")
+    print_table(table)
+
+
+def _bench_video(model, video, output, **how):
+    from allaprima.infer.steadiness import FAR, bench_video
+
+    if output is None:
+        output = f"{Path(video).stem}-{Path(model).stem}-flicker.png"
+    with Terminal() as listener:
+        painted, yardstick = bench_video(model, video, output, listener=listener, **how)
+    table = Table(
+        title=Text(f"{len(yardstick.frames)} frames of {video}, {yardstick.certain:.0%} of which can be followed")
+    )
+    for head in ("", "from frame to frame", f"over {FAR} frames", "detail"):
+        table.add_column(Text(head))
+    multiples = painted.over(yardstick.own)
+    for name, row in (("the clip", yardstick.own), (Path(model).stem, painted), ("multiple", multiples)):
+        table.add_row(Text(name), *("-" if isnan(value) else f"{value:.2f}" for value in vars(row).values()))
     print_table(table)

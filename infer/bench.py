@@ -39,9 +39,12 @@ def bench(
     provider=None,
     threads=None,
     against=None,
+    foreign=None,
     listener: Listener = ignore,
 ) -> Benchmark:
     """Time `model` at every size "WIDTHxHEIGHT", next to `against`, the johnson network if None.
+
+    provider, threads, foreign: as of Stylizer; foreign is that of `model`.
 
     The two take turns, so that whatever else the machine does hits both. Raises AllaprimaError for bad input.
     """
@@ -49,7 +52,7 @@ def bench(
         raise AllaprimaError(f'sizes must be a list like ["640x480"], not {sizes!r}.')
     sizes = [parse_size(size) for size in sizes]
     check_whole(1, runs=runs)
-    stylizer = Stylizer(model, provider, threads, one_size=True)
+    stylizer = Stylizer(model, provider, threads, foreign, one_size=True)
     other = Stylizer(against or JOHNSON, provider, threads, one_size=True)
     rows = []
     listener(Started("bench", len(sizes), "sizes"))

@@ -1,0 +1,69 @@
+"""How steady styles are when things move, for model files next to each other.
+
+    python benchmarks/steadiness.py clip.mp4 wave other.onnx
+
+The multiples of the clip's own change are those of `allaprima bench --video` (infer/steadiness.py). E_warp is that of Lai et
+al., *Learning Blind Video Temporal Consistency*, ECCV 2018, equation 8: of neighbouring frames with values 0..1, the
+squared distance of a pixel's colours to those of the earlier frame, moved along, averaged where nothing is covered or
+uncovered and no motion boundary lies (Ruder et al. 2016, equations 4 and 5). Its flow is DIS in the place of FlowNet2.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from page import publish, table
+
+from allaprima.core.contract import Controls
+from allaprima.infer.steadiness import Yardstick, difference, paint_frames, read_frames
+from allaprima.infer.stylizer import Stylizer
+from allaprima.media import motion
+
+
+def visible(yardstick, earlier, later, flow):
+    """Where the later frame's pixels are seen in the earlier one too, and no motion boundary lies: bool [H, W]."""
+    forward = motion.flow_to(yardstick.grey[later], yardstick.grey[earlier])
+    slopes = sum((step**2).sum(-1) for step in np.gradient(flow, axis=(0, 1)))
+    smooth = slopes <= 0.01 * (flow**2).sum(-1) + 0.002
+    return motion.agree(flow, forward) & motion.inside(flow) & smooth
+
+
+def e_warp(yardstick, masks, pictures):
+    pairs = []
+    for (earlier, later), (flow, _) in yardstick.near.items():
+        squares = ((difference(pictures[earlier], pictures[later], flow) / 255) ** 2).sum(2)
+        pairs.append(squares[masks[earlier, later]].mean())
+    return np.mean(pairs)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("clip", type=Path, help="a video")
+    parser.add_argument("models", nargs="+", help="names of bundled styles, or model files")
+    parser.add_argument("--foreign", help="value range of models that are not ours")
+    parser.add_argument("--frames", type=int, default=40, help="from the beginning of the clip (default 40)")
+    parser.add_argument("--write", action="store_true", help="into docs/benchmarks.md too")
+    options = parser.parse_args()
+
+    yardstick = Yardstick(read_frames(options.clip, options.frames))
+    masks = {pair: visible(yardstick, *pair, flow) for pair, (flow, _) in yardstick.near.items()}
+    rows = [["the clip", "", "1.0", "1.0", "1.0", f"{1000 * e_warp(yardstick, masks, yardstick.frames):.2f}"]]
+    for model in options.models:
+        stylizer = Stylizer(model, foreign=options.foreign)
+        for way, controls in (("", Controls()),):
+            painted = paint_frames(stylizer, yardstick.frames, controls)
+            multiples = vars(yardstick.measure(painted).over(yardstick.own)).values()
+            e = f"{1000 * e_warp(yardstick, masks, painted):.2f}"
+            rows.append([Path(model).stem, way, *(f"{value:.1f}" for value in multiples), e])
+    own = yardstick.own
+    height, width = yardstick.frames[0].shape[:2]
+    note = (
+        f"{len(yardstick.frames)} frames of {options.clip.name}, {width}x{height}; the motion of {yardstick.certain:.0%} of "
+        f"it is certain, where the clip changes by {own.near:.2f} grey levels from frame to frame and by {own.far:.2f} over 8."
+    )
+    head = ["style", "", "from frame to frame", "over 8 frames", "detail", "E_warp, thousandths"]
+    publish(f"Steadiness: {options.clip.name}", f"{note}\n\n{table(head, rows)}", options.write)
+
+
+if __name__ == "__main__":
+    main()
