@@ -21,7 +21,7 @@ from allaprima.core.errors import AllaprimaError, import_with_extra
 from allaprima.core.events import Advanced, Event
 from allaprima.core.files import write_atomically
 
-EVERY, PART = 5.0, 0.02  # seconds between two models of the moment, and the part of the time that they may take
+EVERY, PART = 10.0, 0.02  # seconds between two models of the moment, and the part of the time that they may take
 POINTS = 200  # of a curve
 
 
@@ -49,7 +49,7 @@ def main() -> None:
 
 def _train(folder: Path, tell) -> None:
     began, stop = time.perf_counter(), threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.buffer.read(), stop.set()), daemon=True).start()
+    threading.Thread(target=_wait_for_the_end, args=(stop,), daemon=True).start()
     job = json.loads((folder / "training.json").read_text(encoding="utf-8"))
     training = import_with_extra("allaprima.train.run")
     settings = import_with_extra("allaprima.train.settings")
@@ -82,6 +82,12 @@ def _train(folder: Path, tell) -> None:
                 output.with_suffix(".html"), trainer, style, output, time.perf_counter() - began, told
             ),
         )
+
+
+def _wait_for_the_end(stop: threading.Event) -> None:
+    while os.read(0, 1):  # not sys.stdin, whose lock a thread may not hold when the process ends
+        pass
+    stop.set()
 
 
 def _while(stop: threading.Event, tell, work) -> None:

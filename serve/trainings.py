@@ -54,6 +54,7 @@ class Trainings:
         self.library, self.wake = library, asyncio.Event()
         self.all: dict[str, Training] = {}
         self.child: asyncio.subprocess.Process | None = None
+        self.stepped = False  # whether that has made a step
 
     def folder(self, training: Training) -> Path:
         return self.library.trainings / training.id
@@ -146,13 +147,19 @@ class Trainings:
             if training is None:
                 self.wake.clear()
                 await self.wake.wait()
-            else:
+                continue
+            try:
                 await self._train(training)
+            except Exception as error:  # a process can't be started, say: the line goes on
+                training.state, training.about = FAILED, f"The training could not be done ({error})."
+                self._keep(training)
 
     async def _train(self, training: Training) -> None:
         while self._is_at_work(training):  # a process of a studio that was killed, which writes its checkpoint
             await asyncio.sleep(0.2)
-        training.state, training.about = TRAINING, "Starting"
+        if training.state != WAITING:
+            return
+        training.state, training.about, self.stepped = TRAINING, "Starting", False
         with open(self.folder(training) / "log.txt", "ab") as log:
             self.child = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", WORKER, str(self.folder(training))),
@@ -185,7 +192,7 @@ class Trainings:
                 case "Started":
                     training.about = {"training": "Training"}.get(event["task"], "Writing the report")
                 case "Advanced" if event["task"] == "training":
-                    training.done = int(event["done"])
+                    training.done, self.stepped = int(event["done"]), True
                     first = first or (time.monotonic(), training.done)
                     seconds = time.monotonic() - first[0]
                     if seconds > 1:
@@ -203,9 +210,11 @@ class Trainings:
         self._keep(training)
 
     def _close(self) -> None:
-        """Tell the process at work to stop: the end of its input."""
-        if self.child and self.child.stdin:
+        """Tell the process at work to stop: the end of its input. One that has not made a step has nothing to save."""
+        if self.child and self.child.stdin and self.child.returncode is None:
             self.child.stdin.close()
+            if not self.stepped:
+                self.child.kill()
 
     def _keep(self, training: Training) -> None:
         path = self.folder(training) / "training.json"

@@ -1,9 +1,9 @@
-"""What the studio does on this machine, for its page alone: paintings looked at, trainings."""
+"""What the studio does on this machine, for its page alone: trainings and conversions."""
 
 import asyncio
 import base64
-import io
-from contextlib import asynccontextmanager, suppress
+import shutil
+from contextlib import asynccontextmanager
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,32 +13,37 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from allaprima.core.contract import Controls
 from allaprima.core.errors import AllaprimaError
+from allaprima.infer.library import DEFAULT_STYLE
 from allaprima.media.paintings import faults
 from allaprima.media.pictures import read_picture
+from allaprima.serve.conversions import Conversion, Conversions, result_name, small_jpeg
 from allaprima.serve.library import Library, safe_stem
 from allaprima.serve.trainings import Training, Trainings
-from allaprima.serve.uploads import read
+from allaprima.serve.uploads import read, save
 from allaprima.train.settings import Settings
 
 PHOTOS = Path(str(files("allaprima.train") / "photos"))
 HELD_OUT = ("astronaut.jpg", "china.jpg", "sunset.jpg")  # of the bundled photos, those that no training sees
+NAME = 1000  # characters of a file's name, with its folders, at most
 PAINTING = 100_000_000  # bytes at most
 SHOWN = 480  # px, long side of a painting on the page
 
 
 class Workshop:
-    """app: its routes; who may ask is up to the server. Within `running` the trainings are done.
+    """app: its routes; who may ask is up to the server. Within `running` the work is done.
 
     Raises AllaprimaError when the library is another studio's.
     """
 
     def __init__(self, library: Library):
-        self.library, self.trainings = library, Trainings(library)
+        self.library, self.trainings, self.conversions = library, Trainings(library), Conversions(library)
         self.trainings.load()
+        self.conversions.clear_folder()
         self.app = Starlette(
             routes=[
                 Route("/photos/{name}", self.photo),
@@ -46,8 +51,16 @@ class Workshop:
                 Route("/trainings", self.list_trainings),
                 Route("/trainings", self.begin_training, methods=["POST"]),
                 Route("/trainings/{id}", self.remove_training, methods=["DELETE"]),
-                Route("/trainings/{id}/{order:str}", self.order_training, methods=["POST"]),
-                Route("/trainings/{id}/{file:str}", self.training_file),
+                Route("/trainings/{id}/{order}", self.order_training, methods=["POST"]),
+                Route("/trainings/{id}/{file}", self.training_file),
+                Route("/conversions", self.list_conversions),
+                Route("/conversions", self.begin_conversion, methods=["POST"]),
+                Route("/conversions", self.remove_conversions, methods=["DELETE"]),
+                Route("/conversions/pause", self.pause, methods=["POST"]),
+                Route("/conversions/go-on", self.pause, methods=["POST"]),
+                Route("/conversions/results.zip", self.archive),
+                Route("/conversions/{id}", self.remove_conversion, methods=["DELETE"]),
+                Route("/conversions/{id}/{file}", self.conversion_file),
             ],
             exception_handlers={AllaprimaError: _sentence, HTTPException: _sentence},
         )
@@ -55,13 +68,14 @@ class Workshop:
     @asynccontextmanager
     async def running(self):
         """Work while the body runs, and leave all in order."""
-        work = asyncio.create_task(self.trainings.work())
+        work = [asyncio.create_task(each.work()) for each in (self.trainings, self.conversions)]
         try:
             yield
         finally:
-            work.cancel()
-            with suppress(asyncio.CancelledError):
-                await work
+            for task in work:
+                task.cancel()
+            await asyncio.gather(*work, return_exceptions=True)
+            self.conversions.clear_folder()
             self.library.release()
 
     # -- trainings -----------------------------------------------------------------------------------------------
@@ -75,9 +89,9 @@ class Workshop:
     async def look(self, request: Request):
         """What a painting is like, before it is trained on: size, faults, and a JPEG that any browser shows."""
         size = _number(request, "style_size", Settings().style_size)
-        painting = await run_in_threadpool(_painting, await read(request, PAINTING))
-        shown = base64.b64encode(_jpeg(painting)).decode()
-        about = {"width": painting.width, "height": painting.height, "shown": f"data:image/jpeg;base64,{shown}"}
+        painting, shown = await run_in_threadpool(_painting, await read(request, PAINTING))
+        url = f"data:image/jpeg;base64,{base64.b64encode(shown).decode()}"
+        about = {"width": painting.width, "height": painting.height, "shown": url}
         return JSONResponse(about | {"faults": list(faults(painting, int(size)))})
 
     async def list_trainings(self, request: Request):
@@ -96,7 +110,7 @@ class Workshop:
         minutes, size = _number(request, "minutes", 5), _number(request, "style_size", Settings().style_size)
         name = safe_stem(request.query_params.get("name", ""), "style")
         content = await read(request, PAINTING)
-        shown = _jpeg(await run_in_threadpool(_painting, content))
+        _, shown = await run_in_threadpool(_painting, content)
         training = self.trainings.add(name, content, shown, minutes, int(size))
         return JSONResponse(self.trainings.to_dict(training), 201)
 
@@ -134,6 +148,68 @@ class Workshop:
         except KeyError:
             raise HTTPException(404) from None
 
+    # -- conversions ---------------------------------------------------------------------------------------------
+
+    async def list_conversions(self, request: Request):
+        """The queue as it is now."""
+        return JSONResponse(self.conversions.to_dict())
+
+    async def begin_conversion(self, request: Request):
+        """The picture or video in the body into the queue."""
+        asked = request.query_params
+        name = asked.get("name", "")[:NAME] or "file"
+        controls = Controls(
+            strength=_number(request, "strength", 100) / 100,
+            stroke=_number(request, "stroke", 1) if asked.get("stroke") else None,
+            keep_colors=asked.get("keep_colors") == "true",
+        )
+        room = await run_in_threadpool(self.conversions.room)
+        path = self.conversions.new_file(name)
+        try:
+            await save(request, path, room)
+            conversion = await run_in_threadpool(
+                self.conversions.add, path, name, asked.get("style", DEFAULT_STYLE), controls
+            )
+        except BaseException:
+            shutil.rmtree(path.parent, ignore_errors=True)
+            raise
+        return JSONResponse({"id": conversion.id}, 201)
+
+    async def pause(self, request: Request):
+        self.conversions.pause(request.url.path.endswith("pause"))
+        return Response(status_code=204)
+
+    async def remove_conversion(self, request: Request):
+        self.conversions.remove(self._conversion(request))
+        return Response(status_code=204)
+
+    async def remove_conversions(self, request: Request):
+        for conversion in list(self.conversions.all.values()):
+            self.conversions.remove(conversion)
+        return Response(status_code=204)
+
+    async def conversion_file(self, request: Request):
+        """A result, or `shown.jpg`, the small picture of it; `?download` makes the browser keep it."""
+        conversion, file = self._conversion(request), request.path_params["file"]
+        if not conversion.result or file not in ("result", "shown.jpg"):
+            raise HTTPException(404)
+        if file == "shown.jpg":
+            return FileResponse(self.conversions.folder(conversion) / "shown.jpg")
+        how = "attachment" if "download" in request.query_params else "inline"
+        name = result_name(conversion)
+        return FileResponse(conversion.result, filename=name, content_disposition_type=how)
+
+    async def archive(self, request: Request):
+        """All results in one file."""
+        about = {"Content-Disposition": 'attachment; filename="allaprima.zip"'}
+        return StreamingResponse(self.conversions.archive(), media_type="application/zip", headers=about)
+
+    def _conversion(self, request: Request) -> Conversion:
+        try:
+            return self.conversions.all[request.path_params["id"]]
+        except KeyError:
+            raise HTTPException(404) from None
+
 
 def _sentence(request: Request, error: Exception):
     """An error as the page shows it."""
@@ -153,13 +229,7 @@ def _number(request: Request, name: str, default: float) -> float:
     raise HTTPException(400, f"{name} must be a number from 0 to 1,000,000, not {text!r}.")
 
 
-def _painting(content: bytes) -> Image.Image:
-    return Image.fromarray(read_picture("This file", into="JPEG", content=content).frames[0].pixels)
-
-
-def _jpeg(painting: Image.Image) -> bytes:
-    small = painting.copy()
-    small.thumbnail((SHOWN, SHOWN))
-    data = io.BytesIO()
-    small.save(data, "JPEG", quality=88)
-    return data.getvalue()
+def _painting(content: bytes) -> tuple[Image.Image, bytes]:
+    """A painting from the bytes of its file, and as a small JPEG for the page."""
+    pixels = read_picture("This file", into="JPEG", content=content).frames[0].pixels
+    return Image.fromarray(pixels), small_jpeg(pixels, SHOWN)

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from allaprima.core.contract import Card
+from browsers import chromium, opened  # noqa: F401 - fixtures
 
 # A shell starts background jobs with Ctrl-C ignored, and what they start inherits it: the tests of Ctrl-C would wait.
 signal.signal(signal.SIGINT, signal.default_int_handler)

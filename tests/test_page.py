@@ -1,12 +1,9 @@
 """The page in a real browser: Debian's Chromium, driven by Playwright, with a real clip as its camera."""
 
-import base64
 import functools
 import http.server
-import io
 import json
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -14,7 +11,6 @@ import urllib.request
 from urllib.error import HTTPError
 from urllib.parse import unquote
 
-import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -24,11 +20,10 @@ from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Warned
 from allaprima.infer.stylizer import Stylizer
 from allaprima.serve.site import export_web
-from conftest import make_model
+from browsers import from_base64, needs_chromium, painted, pixels
+from conftest import PHOTOS, make_model
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 STYLES = ["starry_night", "wave"]
-needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium")
 
 
 @pytest.fixture(scope="module")
@@ -64,57 +59,6 @@ def studio():
     yield address[0]
     process.terminate()
     process.wait(10)
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory):
-    """A browser whose camera plays a clip."""
-    from playwright.sync_api import sync_playwright
-
-    clip = tmp_path_factory.mktemp("camera") / "clip.mjpeg"
-    with av.open(str(clip), "w", format="mjpeg") as container:
-        stream = container.add_stream("mjpeg", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuvj420p"
-        for rgb in clips.panned(25, 320, 240):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(rgb, format="rgb24")))
-        container.mux(stream.encode())
-    camera = ["--use-fake-device-for-media-stream", f"--use-file-for-fake-video-capture={clip}"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *camera])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def opened(chromium):
-    """opened(address, ...) is a page that has painted its example; it fails for what the page threw."""
-    contexts, thrown = [], []
-
-    def open_page(address, **options):
-        context = chromium.new_context(**{"permissions": ["camera"], "accept_downloads": True, **options})
-        contexts.append(context)
-        page = context.new_page()
-        page.on("pageerror", lambda error: thrown.append(str(error)))
-        page.goto(address)
-        painted(page)
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert not thrown
-
-
-def painted(page, how=" ms at"):
-    page.wait_for_function(
-        "how => document.getElementById('status').textContent.includes(how)", arg=how, timeout=60_000
-    )
-
-
-def pixels(page, canvas):
-    """What a canvas of the page shows, uint8 [H, W, 3]."""
-    url = page.evaluate("id => document.getElementById(id).toDataURL()", canvas)
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))).convert("RGB"))
 
 
 def set_strength(page, percent):
@@ -156,6 +100,29 @@ def test_camera_styles_mirror_and_divider_act_at_once(opened, studio):
             break
         page.wait_for_timeout(200)
     assert mirrored
+
+
+@needs_chromium
+def test_the_wall_is_painted_on_the_users_photo(opened, hosted, tmp_path):
+    page = opened(hosted)
+    assert page.locator(".style img[src^='blob:']").count() == 0  # the example is not the user's
+    photo = Image.open(PHOTOS / "chelsea.jpg").convert("RGB").resize((200, 132))
+    photo.save(tmp_path / "mine.png")
+    page.set_input_files("#file", tmp_path / "mine.png")
+    page.wait_for_function(
+        f"document.querySelectorAll('.style img[src^=\"blob:\"]').length == {len(STYLES)}", timeout=90_000
+    )
+    for number, style in enumerate(STYLES):
+        thumbnail = page.evaluate(
+            """async (number) => {
+                const answer = await fetch(document.querySelectorAll(".style img")[number].src);
+                const bytes = new Uint8Array(await answer.arrayBuffer());
+                return btoa(String.fromCharCode(...bytes));
+            }""",
+            number,
+        )
+        seen = from_base64(thumbnail).astype(int)
+        assert np.abs(seen - Stylizer(style)(np.asarray(photo))).mean() < 5  # a JPEG of it
 
 
 @needs_chromium

@@ -22,21 +22,21 @@ def as_bytes(picture):
 
 
 @pytest.fixture
-def opened(tmp_path):
-    """opened() is a studio on one library; all are ended with the test."""
+def open_studio(tmp_path):
+    """open_studio() is a studio on one library; all are ended with the test."""
     studios = []
 
-    def open_studio(*options):
+    def open_one(*options):
         studios.append(Studio(tmp_path / "library", *options))
         return studios[-1]
 
-    yield open_studio
+    yield open_one
     for studio in studios:
         studio.end(kill=True)
 
 
-def test_a_painting_is_looked_at_before_it_is_trained_on(opened):
-    studio = opened()
+def test_a_painting_is_looked_at_before_it_is_trained_on(open_studio):
+    studio = open_studio()
     status, seen = studio.ask("studio/paintings", STYLE.read_bytes())
     assert status == 200 and seen["faults"] == [] and seen["shown"].startswith("data:image/jpeg;base64,")
     small = ImageOps.expand(Image.open(STYLE).resize((90, 70)), 5, "white")
@@ -50,14 +50,14 @@ def test_a_painting_is_looked_at_before_it_is_trained_on(opened):
         assert status == 400 and words in said["error"], said
 
 
-def test_nothing_is_kept_until_there_is_something_to_keep(opened, tmp_path):
-    studio = opened()
+def test_nothing_is_kept_until_there_is_something_to_keep(open_studio, tmp_path):
+    studio = open_studio()
     assert studio.ask("studio/trainings")[1]["trainings"] == []
     assert not (tmp_path / "library").exists()
 
 
-def test_a_line_of_trainings_outlives_a_killed_studio(opened, tmp_path):
-    studio = opened()
+def test_a_line_of_trainings_outlives_a_killed_studio(open_studio, tmp_path):
+    studio = open_studio()
     for _ in range(2):
         status, said = studio.ask("studio/trainings?name=my+wave.jpg&minutes=3&style_size=128", STYLE.read_bytes())
         assert status == 201, said
@@ -67,7 +67,7 @@ def test_a_line_of_trainings_outlives_a_killed_studio(opened, tmp_path):
     assert len(studio.ask(f"studio/trainings/{first}/moment.onnx")[1]) > 100_000
     assert "stop it first" in studio.ask(f"studio/trainings/{first}", method="DELETE")[1]["error"]
     with pytest.raises(AssertionError, match="Another studio, process"):
-        opened()
+        open_studio()
     studio.end(kill=True)
 
     folder = tmp_path / "library" / "trainings" / first
@@ -76,7 +76,7 @@ def test_a_line_of_trainings_outlives_a_killed_studio(opened, tmp_path):
     process = psutil.Process(kept["process"])  # hears of the end, and saves
     psutil.wait_procs([process], timeout=60)
     (folder / "training.json").write_text(json.dumps(kept))
-    studio = opened()
+    studio = open_studio()
     found = studio.until(lambda found: found["my_wave"]["done"] > 2)
     assert found["my_wave"]["state"] == "training" and found["my_wave-2"]["state"] == "waiting"
     studio.ask(f"studio/trainings/{found['my_wave-2']['id']}/stop", b"")
@@ -96,8 +96,8 @@ def test_a_line_of_trainings_outlives_a_killed_studio(opened, tmp_path):
     assert kept["state"] == "training"  # and goes on with the next studio
 
 
-def test_what_can_not_be_trained_on_is_a_sentence(opened):
-    studio = opened()
+def test_what_can_not_be_trained_on_is_a_sentence(open_studio):
+    studio = open_studio()
     for query, body, words in [
         ("name=x.jpg", b"nothing", "This file"),
         ("name=x.jpg&style_size=8", STYLE.read_bytes(), "style_size must be"),
@@ -115,8 +115,8 @@ def test_what_can_not_be_trained_on_is_a_sentence(opened):
         assert studio.ask(f"studio/{path}")[0] == 404
 
 
-def test_another_sites_page_is_not_answered(opened):
-    studio = opened()
+def test_another_sites_page_is_not_answered(open_studio):
+    studio = open_studio()
     assert studio.ask("studio/trainings?name=x", STYLE.read_bytes(), Origin="http://evil.example")[0] == 403
     assert studio.ask("studio/trainings", Host="evil.example")[0] == 400
     assert studio.ask("studio/trainings", Origin=studio.address[:-1])[0] == 200

@@ -1,6 +1,11 @@
 /** The Paint page: a source, a style, and controls that act at once. */
+import { offerStyles, startConvert } from "./convert.js";
 import { Engine } from "./engine.js";
 import { cameras, openCamera, openFile } from "./sources.js";
+import { hasStudio } from "./studio.js";
+import { paintThumbnails } from "./thumbnails.js";
+import { startTrain } from "./train.js";
+import { addView, followAddress, isShown } from "./views.js";
 
 const LEAST = 16; // px, the smallest side that a style takes
 const PHOTO_SIDE = 1280; // px, long side at which a photo is painted
@@ -11,7 +16,7 @@ const photo = document.createElement("canvas").getContext("2d", { willReadFreque
 const engine = new Engine();
 /** @type {{name: string, file: string, thumbnail: string, credit: string}[]} */
 let styles = [];
-let chosen = -1, loaded = -1, source = null, busy = false, again = false, recorder = null;
+let chosen = -1, loaded = -1, source = null, busy = false, again = false, recorder = null, lastPhoto = null;
 const shown = []; // [time, delay] of the frames of the last second
 
 const say = (text) => ($("status").textContent = text);
@@ -77,7 +82,7 @@ function measure(now, taken) {
 function follow(video) {
   const next = () => {
     if (source?.element !== video) return;
-    paint();
+    if (isShown("paint")) paint();
     video.requestVideoFrameCallback ? video.requestVideoFrameCallback(next) : requestAnimationFrame(next);
   };
   next();
@@ -101,13 +106,18 @@ async function choose(index) {
   }
 }
 
-function hang() {
+/** The styles as they are now, on the wall. */
+async function hang() {
+  const names = [chosen, loaded].map((index) => styles[index]?.name);
+  styles = await (await fetch("styles.json")).json();
+  [chosen, loaded] = names.map((name) => styles.findIndex((style) => style.name === name));
+  offerStyles(styles);
   $("wall").replaceChildren(
     ...styles.map(({ name, thumbnail, credit }, index) => {
       const button = document.createElement("button");
       button.className = "style";
       button.title = credit;
-      button.setAttribute("aria-pressed", "false");
+      button.setAttribute("aria-pressed", String(index === chosen));
       const picture = Object.assign(new Image(), { src: thumbnail, alt: "" });
       const label = Object.assign(document.createElement("span"), { textContent: name.replaceAll("_", " ") });
       button.append(picture, label);
@@ -115,11 +125,27 @@ function hang() {
       return button;
     }),
   );
+  repaintWall();
+}
+
+/** The user's last photo on the wall, where there is one. */
+function repaintWall() {
+  if (!lastPhoto) return;
+  const { element, width, height } = lastPhoto;
+  const isBusy = () => busy || source?.moving || !isShown("paint");
+  paintThumbnails(element, width, height, styles, [...$("wall").querySelectorAll("img")], isBusy).catch(() => {});
+}
+
+async function paintWith(name) {
+  location.hash = "paint";
+  await hang();
+  await choose(styles.findIndex((style) => style.name === name));
 }
 
 // -- sources --------------------------------------------------------------------------------------------------
 
-async function use(opening) {
+/** @param {Promise<any>} opening @param {boolean} [own] whether it is the user's, not the example */
+async function use(opening, own = true) {
   alertUser("");
   try {
     const opened = await opening;
@@ -128,6 +154,10 @@ async function use(opening) {
     source = opened;
     shown.length = 0;
     opened.moving ? follow(opened.element) : paint();
+    if (own && !opened.moving) {
+      lastPhoto = opened;
+      repaintWall();
+    }
     return true;
   } catch (error) {
     alertUser(error.message);
@@ -146,7 +176,7 @@ async function useCamera(deviceId = "") {
 
 async function useExample() {
   const answer = await fetch("example.jpg");
-  await use(openFile(new File([await answer.blob()], "example.jpg", { type: "image/jpeg" })));
+  await use(openFile(new File([await answer.blob()], "example.jpg", { type: "image/jpeg" })), false);
 }
 
 // -- what is kept ---------------------------------------------------------------------------------------------
@@ -220,14 +250,9 @@ function listen() {
   $("snapshot").onclick = snapshot;
   $("record").onclick = record;
   $("fullscreen").onclick = () => (document.fullscreenElement ? document.exitFullscreen() : $("view").requestFullscreen());
-  document.ondragover = (event) => event.preventDefault();
-  document.ondrop = (event) => {
-    event.preventDefault();
-    if (event.dataTransfer.files[0]) use(openFile(event.dataTransfer.files[0]));
-  };
-  document.onpaste = (event) => event.clipboardData.files[0] && use(openFile(event.clipboardData.files[0]));
+  addView("paint", { dropped: ({ files }) => files[0] && use(openFile(files[0])), shown: () => source && paint() });
   document.onkeydown = (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("select, input[type=text]")) return;
+    if (!isShown("paint") || event.ctrlKey || event.metaKey || event.altKey || document.activeElement?.matches("select")) return;
     const number = Number(event.key);
     if (number >= 1 && number <= styles.length) choose(number - 1);
     else KEYS[event.key.toLowerCase()]?.();
@@ -245,8 +270,12 @@ async function begin() {
     }
   }
   listen();
-  styles = await (await fetch("styles.json")).json();
-  hang();
+  await hang();
+  if (await hasStudio()) {
+    startConvert();
+    await startTrain({ hang, paint: paintWith });
+  }
+  followAddress();
   await Promise.all([choose(0), useExample()]);
 }
 

@@ -23,7 +23,7 @@ export async function openCamera(side, deviceId) {
   return source(video, true, () => stream.getTracks().forEach((track) => track.stop()));
 }
 
-/** @param {Blob} file */
+/** @param {File} file */
 export async function openFile(file) {
   const url = URL.createObjectURL(file);
   try {

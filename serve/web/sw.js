@@ -1,11 +1,14 @@
 /** Offline once loaded, and isolated (which threads need) on hosts that can't send the headers. */
 const CACHE = "allaprima";
+const STUDIO = new URL("studio/", self.registration.scope).pathname;
 
 self.addEventListener("install", () => self.skipWaiting());
 self.addEventListener("activate", (event) => event.waitUntil(self.clients.claim()));
 self.addEventListener("fetch", (event) => {
   const { request } = event;
-  if (request.method === "GET" && new URL(request.url).origin === location.origin) event.respondWith(answer(request));
+  const url = new URL(request.url);
+  if (url.pathname.startsWith(STUDIO)) return; // what is at work there is never an old answer
+  if (request.method === "GET" && url.origin === location.origin) event.respondWith(answer(request));
 });
 
 /** The network's answer, so that a new version is seen at once; the stored one where there is no network. */

@@ -36,6 +36,7 @@ async function load({ load: url, threads, width, height }) {
     executionProviders: ["wasm"],
     graphOptimizationLevel: "all",
   });
+  await session?.release(); // its memory is not the garbage collector's
   session = fresh;
   strengthValue[0] = 1;
   for (let k = 0; k < WARM_UP; k++) await run(new Uint8Array(3 * width * height), width, height);

@@ -1,0 +1,286 @@
+/** Train: a painting into the line, and what its network paints while it learns. */
+import { Engine } from "./engine.js";
+import { openCamera, openFile } from "./sources.js";
+import { ask, inWords, keepLooking, make } from "./studio.js";
+import { addView, isShown } from "./views.js";
+
+const $ = (id) => /** @type {any} */ (document.getElementById(id));
+const SIDE = 320; // px, long side of what the network of the moment paints: small, training needs the machine
+const SHARE = 0.03; // of the processor: what the camera's pictures may take of it, for the same reason
+const COSTS = { J: "J, the loss", content: "content cost", style: "style cost" };
+const STATES = { waiting: "waits in line", stopped: "stopped", done: "done", failed: "failed" };
+
+/** @type {{id: string, name: string, state: string, steps: number, done: number, left: number, about: string, moment: number, style: boolean, report: boolean, process: number}[]} */
+let trainings = [];
+/** @type {File | null} */
+let painting = null;
+/** @type {{paint: (name: string) => void, hang: () => void}} what Paint does for a style that is ready */
+let paintView;
+let watched = "", seen = "", hung = "";
+
+function tell(text) {
+  $("train-message").textContent = text;
+  $("train-message").hidden = !text;
+}
+
+/** Do what a button asks for, and look at once what came of it. */
+async function order(work) {
+  try {
+    tell("");
+    await work();
+  } catch (error) {
+    tell(error.message);
+  }
+  await look();
+}
+
+// -- the painting -----------------------------------------------------------------------------------------------
+
+/** Show a painting, and what is wrong with it. @param {File} file */
+async function choose(file) {
+  painting = null;
+  $("train-start").disabled = true;
+  tell("");
+  $("painting-faults").replaceChildren();
+  try {
+    const about = await ask(`paintings?style_size=${$("style-size").value}`, { method: "POST", body: file });
+    Object.assign($("painting-shown"), { src: about.shown, hidden: false });
+    $("painting-name").textContent = `${file.name}, ${about.width}×${about.height}`;
+    $("painting-faults").replaceChildren(...about.faults.map((fault) => make("li", { textContent: fault })));
+    painting = file;
+    $("train-start").disabled = false;
+    sayTime();
+  } catch (error) {
+    tell(error.message);
+  }
+}
+
+function sayTime() {
+  const before = trainings.filter(({ state }) => state === "training" || state === "waiting");
+  const wait = before.reduce((sum, { left }) => sum + left + 60, 0);
+  const line = before.length ? ` It begins in about ${inWords(wait)}, after what is in line.` : "";
+  $("train-time").textContent = painting
+    ? `About ${inWords(60 * $("minutes").value)} of training, and a minute more for the report.${line}`
+    : "";
+}
+
+async function start() {
+  if (!painting) return;
+  const settings = { name: painting.name, minutes: $("minutes").value, style_size: $("style-size").value };
+  const made = await ask(`trainings?${new URLSearchParams(settings)}`, { method: "POST", body: painting });
+  watched = made.id;
+  painting = null;
+  $("painting").value = "";
+  $("painting-shown").hidden = true;
+  $("painting-name").textContent = "Drop a painting here, or choose one";
+  $("painting-faults").replaceChildren();
+  $("train-start").disabled = true;
+  sayTime();
+}
+
+// -- the line ---------------------------------------------------------------------------------------------------
+
+let troubled = false;
+
+/** See how things are; what goes wrong in that is told until it goes well again. */
+async function look() {
+  try {
+    await refresh();
+    if (troubled) tell("");
+    troubled = false;
+  } catch (error) {
+    troubled = true;
+    tell(error.message);
+  }
+}
+
+async function refresh() {
+  ({ trainings } = await ask("trainings"));
+  const styles = trainings.filter(({ style }) => style).map(({ name, moment }) => name + moment).join();
+  if (styles !== hung) await paintView.hang();
+  hung = styles;
+  $("train-none").hidden = trainings.length > 0;
+  const cards = new Map([...$("trainings").children].map((card) => [card.dataset.id, card]));
+  const wanted = trainings.map((training) => refreshed(cards.get(training.id) ?? newCard(training), training));
+  if (wanted.some((card, k) => $("trainings").children[k] !== card) || cards.size !== wanted.length)
+    $("trainings").replaceChildren(...wanted);
+  await showMoment();
+}
+
+function newCard({ id, name }) {
+  const post = (what) => () => order(() => ask(`trainings/${id}/${what}`, { method: "POST" }));
+  const button = (about, textContent, onclick) => make("button", { className: about, textContent, onclick });
+  const card = make(
+    "li",
+    { className: "card" },
+    make("img", { src: `studio/trainings/${id}/painting.jpg`, alt: "" }),
+    make("h3", { textContent: name.replaceAll("_", " ") }),
+    make("div", {}, make("progress", { ariaLabel: `Steps of ${name}` }), make("p", { className: "about" })),
+    make(
+      "div",
+      { className: "row" },
+      button("stop", "Stop", post("stop")),
+      button("continue", "Continue", post("continue")),
+      button("paint", "Paint with it", () => paintView.paint(name)),
+      make("a", { className: "button download", textContent: "Download", href: `styles/${encodeURIComponent(name)}.onnx`, download: `${name}.onnx` }),
+      make("a", { className: "button report", textContent: "Report", href: `studio/trainings/${id}/report.html`, target: "_blank" }),
+      button("longer", "5 minutes more", post("longer?minutes=5")),
+      button("watch", "Watch", () => order(async () => (watched = id))),
+      button("remove", "Remove", () => order(() => remove(id, name))),
+    ),
+  );
+  card.dataset.id = id;
+  return card;
+}
+
+async function remove(id, name) {
+  if (confirm(`Remove the training of ${name}? It can't be continued then. A style on the wall stays.`))
+    await ask(`trainings/${id}`, { method: "DELETE" });
+}
+
+/** The card as the training is now. */
+function refreshed(card, training) {
+  const { state, steps, done, left, about, style, report, moment } = training;
+  const part = (name) => card.querySelector(name);
+  Object.assign(part("progress"), { max: steps, value: done, hidden: state === "done" });
+  const now = state !== "training" ? STATES[state] : done && done < steps ? `${inWords(left)} left` : about || "Starting";
+  const words = state === "done" ? `done, ${done} steps` : `${now}, step ${done} of ${steps}`;
+  part(".about").textContent = state === "failed" ? about : words;
+  const shows = {
+    ".stop": state === "training" || state === "waiting",
+    ".continue": state === "stopped" || state === "failed",
+    ".longer": state === "done",
+    ".paint": style,
+    ".download": style,
+    ".report": report,
+    ".watch": Boolean(moment) && training.id !== watched,
+    ".remove": state !== "training",
+  };
+  for (const [name, shown] of Object.entries(shows)) part(name).hidden = !shown;
+  return card;
+}
+
+// -- the network of the moment ----------------------------------------------------------------------------------
+
+/** @type {Engine | null} */
+let engine = null;
+/** @type {[HTMLCanvasElement, any][] | null} */
+let photos = null;
+/** @type {any} */
+let camera = null;
+let atWork = false;
+
+/** What is painted at the moment: the training that is watched, or the one at work. */
+async function showMoment() {
+  if (!trainings.some(({ id }) => id === watched)) watched = "";
+  const latest = trainings.find(({ state, moment }) => state === "training" && moment);
+  const training = trainings.find(({ id, moment }) => id === watched && moment) ?? latest;
+  $("moment").hidden = !training;
+  if (!training || !isShown("train") || atWork) return;
+  const moment = `${training.id}/${training.moment}`;
+  if (moment === seen) return;
+  atWork = true;
+  try {
+    engine ??= Object.assign(new Engine(), { threads: 1 });
+    photos ??= await hangPhotos();
+    await engine.load(`studio/trainings/${training.id}/moment.onnx?${training.moment}`, 64, 48);
+    for (const [canvas, photo] of photos) await paint(canvas, photo);
+    await drawCurves(training.id);
+    seen = moment;
+    $("moments").dataset.moment = moment;
+  } finally {
+    atWork = false;
+  }
+}
+
+/** The photos that no training sees, each with a canvas for its painting. */
+async function hangPhotos() {
+  const names = (await ask("trainings")).photos;
+  /** @type {[HTMLCanvasElement, any][]} */
+  const hung = [];
+  for (const name of names) {
+    const answer = await fetch(`studio/photos/${name}`);
+    const photo = await openFile(new File([await answer.blob()], name, { type: "image/jpeg" }));
+    hung.push([make("canvas", { role: "img", ariaLabel: `${name.split(".")[0]}, painted` }), photo]);
+  }
+  for (const [canvas] of hung) $("live").before(make("figure", {}, canvas));
+  return hung;
+}
+
+/** Paint what a source shows now into a canvas. */
+async function paint(canvas, source) {
+  const scale = SIDE / Math.max(source.width, source.height);
+  const [width, height] = [source.width, source.height].map((side) => Math.max(16, Math.round(scale * side)));
+  if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
+  const photo = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
+  photo.drawImage(source.element, 0, 0, width, height);
+  const pixels = photo.getImageData(0, 0, width, height).data.buffer;
+  const { painted } = await engine.paint(pixels, width, height, 1);
+  canvas.getContext("2d").putImageData(new ImageData(new Uint8ClampedArray(painted), width, height), 0, 0);
+}
+
+async function toggleCamera() {
+  if (camera) return stopCamera();
+  await order(async () => {
+    camera = await openCamera(SIDE, "");
+    $("live-camera").setAttribute("aria-pressed", "true");
+    const mine = camera;
+    while (camera === mine) {
+      const began = performance.now();
+      if (isShown("train") && seen) await paint($("live").querySelector("canvas"), mine);
+      const took = performance.now() - began;
+      await new Promise((resolve) => setTimeout(resolve, took / (SHARE * navigator.hardwareConcurrency) - took));
+    }
+  });
+}
+
+function stopCamera() {
+  camera?.stop();
+  camera = null;
+  $("live-camera").setAttribute("aria-pressed", "false");
+}
+
+// -- curves -----------------------------------------------------------------------------------------------------
+
+async function drawCurves(id) {
+  if (!$("curves").open) return;
+  const costs = await ask(`trainings/${id}/costs.json`);
+  $("curves-drawn").replaceChildren(
+    ...Object.entries(COSTS).map(([name, title]) =>
+      make("figure", {}, make("figcaption", { textContent: `${title}: ${costs[name].at(-1).toPrecision(3)}` }), curve(costs.step, costs[name], title)),
+    ),
+  );
+}
+
+/** A curve over the steps, the cost on a logarithmic scale, as an SVG. */
+function curve(steps, values, title) {
+  const logs = values.map((value) => Math.log(Math.max(value, 1e-9)));
+  const least = Math.min(...logs), span = Math.max(...logs) - least || 1;
+  const points = logs.map((log, k) => `${(300 * steps[k]) / steps.at(-1)},${95 - (90 * (log - least)) / span}`);
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  for (const [name, value] of Object.entries({ viewBox: "0 0 300 100", class: "curve", role: "img" })) svg.setAttribute(name, value);
+  svg.setAttribute("aria-label", `${title}, from ${values[0].toPrecision(3)} to ${values.at(-1).toPrecision(3)}`);
+  const line = document.createElementNS(svg.namespaceURI, "polyline");
+  line.setAttribute("points", points.join(" "));
+  svg.append(line);
+  return svg;
+}
+
+// -- the view ---------------------------------------------------------------------------------------------------
+
+/** @param {typeof paintView} view */
+export async function startTrain(view) {
+  paintView = view;
+  addView("train", { shown: look, left: stopCamera, dropped: ({ files }) => files[0] && choose(files[0]) });
+  $("painting").onchange = () => $("painting").files[0] && choose($("painting").files[0]);
+  $("style-size").onchange = () => painting && choose(painting);
+  $("minutes").onchange = sayTime;
+  $("train-start").onclick = () => order(start);
+  $("live-camera").onclick = toggleCamera;
+  $("curves").ontoggle = () => seen && drawCurves(seen.split("/")[0]).catch((error) => tell(error.message));
+  $("promise").textContent = "Everything stays on this machine: nothing is uploaded anywhere else.";
+  const { possible } = await ask("trainings");
+  $("train-missing").hidden = possible;
+  $("painting").disabled = !possible;
+  keepLooking(look, () => isShown("train"));
+}
