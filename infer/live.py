@@ -7,6 +7,7 @@ gets the newest frame, and what came between is dropped. So the delay is that of
 Of standard input nothing is dropped: who writes it waits.
 """
 
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -21,7 +22,10 @@ from allaprima.core.checks import check_kind, check_path, check_size, check_whol
 from allaprima.core.contract import Controls
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Advanced, Listener, Started, Warned, Wrote, ignore
-from allaprima.infer.overlay import HELP, Meter, describe, write_on
+from allaprima.infer.library import find_style
+from allaprima.infer.modelcheck import read_model
+from allaprima.infer.modelfile import read_card
+from allaprima.infer.overlay import Meter, View, describe
 from allaprima.infer.stylizer import Stylizer
 from allaprima.media.clips import STANDARD_INPUT
 from allaprima.media.mailbox import Mailbox, Shot
@@ -31,6 +35,7 @@ from allaprima.media.sources import SourceLost, first_opening, opener, source_na
 
 TASK = "Live"  # the name of the task in events
 BRUSHES = (0.5, 0.7, 1, 1.4, 2)  # the strokes that a key goes through; after the last come the network's own
+PARTS = {"o": "beside", "h": "help", "?": "help", "l": "list", "i": "status"}  # of the View, by their keys
 _RETRY = 0.5  # seconds between two tries to open a camera that is gone
 
 
@@ -40,7 +45,7 @@ class Styles:
     def __init__(self, models, provider=None, threads=None):
         self._models = list(models)
         self._options = {"provider": provider, "threads": threads}
-        self._open = {}
+        self._open, self._thumbnails = {}, {}
         self.names = [getattr(m, "name", None) or Path(str(m)).stem for m in self._models]
 
     def __len__(self):
@@ -56,6 +61,25 @@ class Styles:
             self._open[index] = model if callable(model) else Stylizer(model, one_size=True, **self._options)
             self.names[index] = getattr(self._open[index], "name", None) or self.names[index]
         return self._open[index]
+
+    def thumbnail(self, index):
+        """The thumbnail of the model's card, uint8 [h, w, 3], or None where it has none."""
+        if index not in self._thumbnails:
+            self._thumbnails[index] = self._thumbnail(self._models[index])
+        return self._thumbnails[index]
+
+    def _thumbnail(self, model):
+        try:
+            card = getattr(model, "card", None) if callable(model) else _card(find_style(model))
+        except AllaprimaError:  # it is said when the style is chosen
+            return None
+        coded = np.frombuffer(card.thumbnail if card else b"", np.uint8)
+        bgr = cv2.imdecode(coded, cv2.IMREAD_COLOR) if coded.size else None
+        return None if bgr is None else cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+
+
+def _card(path):
+    return read_card(read_model(path), path)
 
 
 def run_live(
@@ -161,13 +185,12 @@ class Live:
         self.sinks = sinks
         self.open_source, self.camera, self.mirror, self.listener = open_source, camera, mirror, listener
         # What the keys set and the stages read
-        self.controls, self.style, self.beside, self.help = controls, 0, False, False
+        self.controls, self.style, self.view = controls, 0, View()
         self.lost = ""  # why no frames come, while none do
         self.must_record = recorder is not None
         self.taken, self.painted = Mailbox(keeps_all), Mailbox(keeps_all)
         self.meter, self.shown = Meter(), 0
         self._stopped, self._errors = threading.Event(), []
-        self._message, self._message_until = "", 0.0
 
     def run(self):
         stages = [
@@ -239,15 +262,15 @@ class Live:
         """The style that is chosen now; where its model can't be opened, the one that was in use."""
         wanted = self.style
         if not self.styles.has(wanted):
-            self.say(f"Opening {self.styles.names[wanted]} ...", 60)
+            self.view.say(f"Opening {self.styles.names[wanted]} ...", 60)
         try:
             stylizer = self.styles.get(wanted)
         except AllaprimaError as error:
-            self.say(str(error), 6)
+            self.view.say(str(error), 6)
             self.style = wanted = self._in_use
             return self.styles.get(wanted)
         if wanted != self._in_use:
-            self.say(self.styles.names[wanted])
+            self.view.say(self.styles.names[wanted])
         self._in_use = wanted
         return stylizer
 
@@ -282,23 +305,14 @@ class Live:
         now = time.perf_counter()
         if fresh or now - self._drawn > 0.1:
             self._drawn = now
-            self.window.take(self._overlaid(shot))
+            line = f"{self.styles.names[self.style]}  {describe(self.controls)}  {self.meter}"
+            recording = self.recorder is not None
+            rgb = self.view.picture(shot, self.styles, self.style, line, self.lost, recording)
+            self.window.show(rgb, (shot.photo if shot else rgb).shape[1::-1])  # the original beside it changes no size
         key = self.window.key()
         if key:
             self.press(key, shot)
         return key
-
-    def _overlaid(self, shot):
-        """The shot as the window shows it, with what is written on it."""
-        if shot is None:
-            rgb = np.zeros((480, 640, 3), np.uint8)
-        else:
-            rgb = np.hstack([shot.photo, shot.painted]) if self.beside else shot.painted.copy()
-        line = f"{self.styles.names[self.style]}  {describe(self.controls)}  {self.meter}"
-        top = [line] + (HELP if self.help else [])
-        bottom = [text for text in (self._notice(), self.lost) if text]
-        write_on(rgb, top, bottom, recording=self.recorder is not None)
-        return replace(shot, painted=rgb) if shot else Shot(rgb, 0, 0, rgb)
 
     # What the keys do
 
@@ -317,40 +331,36 @@ class Live:
             self.controls = replace(self.controls, stroke=next(larger, None))
         elif key == "c":
             self.controls = replace(self.controls, keep_colors=not self.controls.keep_colors)
-        elif key == "o":
-            self.beside = not self.beside
-        elif key in "h?":
-            self.help = not self.help
+        elif key in PARTS:
+            setattr(self.view, PARTS[key], not getattr(self.view, PARTS[key]))
+        elif key == "m":
+            self.mirror = not self.mirror
+        elif key == "f":
+            self.window.toggle_full_screen()
         elif key == "s" and shot is not None:
             self._snapshot(shot)
         elif key == "r":
             self._toggle_recording()
 
-    def say(self, text, seconds=3.0):
-        """Show a message in the window for a while."""
-        self._message, self._message_until = text, time.perf_counter() + seconds
-
-    def _notice(self) -> str:
-        return self._message if time.perf_counter() < self._message_until else ""
-
-    def _file(self, ending):
-        return self.folder / f"allaprima-{datetime.now():%Y%m%d-%H%M%S-%f}{ending}"
+    def _file(self, name, ending):
+        return self.folder / f"{name}-{datetime.now():%Y%m%d-%H%M%S-%f}{ending}"
 
     def _snapshot(self, shot):
-        path = self._file(".png")
+        style = re.sub(r"[^\w.-]+", "_", self.styles.names[self._in_use])  # a name may have any letters in it
+        path = self._file(f"allaprima-{style}", ".png")
         try:
             write_rgb(path, shot.painted)
             self._wrote(path)
         except AllaprimaError as error:
-            self.say(str(error), 6)
+            self.view.say(str(error), 6)
 
     def _toggle_recording(self):
         if self.recorder:
             return self._stop_recording()
         try:
-            self.recorder = Recorder(self._file(".mp4"))
+            self.recorder = Recorder(self._file("allaprima", ".mp4"))
         except AllaprimaError as error:
-            self.say(str(error), 6)
+            self.view.say(str(error), 6)
 
     def _stop_recording(self):
         """Finish the file, if one is being written. Only the one that was asked for at the start may end the run."""
@@ -363,7 +373,7 @@ class Live:
         except AllaprimaError as error:
             if must:
                 raise
-            self.say(str(error), 6)
+            self.view.say(str(error), 6)
             return
         if recorder.frames:
             lost = f", {recorder.dropped} left out" if recorder.dropped else ""
@@ -371,4 +381,4 @@ class Live:
 
     def _wrote(self, path, about=""):
         self.listener(Wrote(path, about))
-        self.say(f"Saved {path}")
+        self.view.say(f"Saved {path}")

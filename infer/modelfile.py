@@ -7,11 +7,12 @@ https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
 
 import numpy as np
 
+from allaprima.core.contract import Card
 from allaprima.core.errors import AllaprimaError
 
 MOST_FIELDS = 2**19  # in a message, and in a file; a style has some thousands, and each takes microseconds
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # protobuf's wire types
-IR_VERSION, GRAPH = 1, 7  # fields of ModelProto
+IR_VERSION, GRAPH, METADATA = 1, 7, 14  # fields of ModelProto; of an entry of the metadata, key = 1 and value = 2
 NODE, INITIALIZER, OUTPUT = 1, 5, 12  # of GraphProto
 NODE_INPUT, NODE_OUTPUT, OP_TYPE = 1, 2, 4  # of NodeProto
 FLOAT = 1  # TensorProto.DataType
@@ -33,6 +34,25 @@ def check_model_file(data: bytes, path) -> None:
         raise AllaprimaError(f"{path} is not an ONNX file: give a model made by `allaprima train`.")
     if (GRAPH, BYTES) not in known:
         raise AllaprimaError(f"{path} is cut short or damaged: copy or export the model file again.")
+
+
+def read_card(data: bytes, path) -> Card:
+    """The card in the bytes of a model file, without a session of ONNX Runtime. path: for the messages.
+
+    Raises AllaprimaError when it can't be read.
+    """
+    check_model_file(data, path)
+    try:
+        entries = [_entry(raw) for number, _, _, raw in fields(data) if number == METADATA]
+    except (ValueError, KeyError):
+        raise AllaprimaError(f"{path} is cut short or damaged: copy or export the model file again.") from None
+    return Card.of_metadata(dict(entries), path)
+
+
+def _entry(data) -> tuple[str, str]:
+    """Key and value of an entry of the metadata."""
+    texts = {number: bytes(text).decode() for number, _, _, text in fields(data)}
+    return texts[1], texts.get(2, "")
 
 
 def pin_statistics(model: bytes, statistics) -> bytes:

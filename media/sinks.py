@@ -1,4 +1,4 @@
-"""Where live pictures go: a window, a file, a pipe, a virtual camera.
+"""Where live pictures go: a file, a pipe, a virtual camera, and a window, which shows what is written on them too.
 
 A sink has `take(shot)`, which shows or keeps what is painted, and `close()`. It raises SinkClosed when nobody is at the
 other end any more, and AllaprimaError when it can't be opened or written.
@@ -179,9 +179,8 @@ class Window:
         _check_display()
         self._title, self._size = title, None
 
-    def take(self, shot):
-        bgr = cv2.cvtColor(shot.painted, cv2.COLOR_RGB2BGR)
-        size = bgr.shape[1::-1]
+    def show(self, rgb, size):
+        """Show a picture, uint8 [H, W, 3], in a window of `size`, (width, height), or what the user has made of it."""
         if self._size is None:
             try:
                 cv2.namedWindow(self._title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
@@ -190,7 +189,11 @@ class Window:
         if size != self._size:
             cv2.resizeWindow(self._title, *size)
             self._size = size
-        cv2.imshow(self._title, bgr)
+        cv2.imshow(self._title, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+
+    def toggle_full_screen(self):
+        full = cv2.getWindowProperty(self._title, cv2.WND_PROP_FULLSCREEN)
+        cv2.setWindowProperty(self._title, cv2.WND_PROP_FULLSCREEN, float(not full))
 
     def key(self) -> str:
         """The key pressed since the last call, "" when none was, "q" when the window was closed."""

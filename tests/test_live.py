@@ -16,7 +16,7 @@ from allaprima.commands.terminal import Terminal
 from allaprima.core.contract import Controls, parse_size
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Started, Warned, Wrote
-from allaprima.infer import live
+from allaprima.infer import live, overlay
 from allaprima.infer.live import run_live
 from allaprima.media import sources
 from allaprima.media.clips import Clip
@@ -61,14 +61,17 @@ class FakeWindow:
     """Types what `script` says: {number of pictures shown: keys}; keeps what it was shown."""
 
     def __init__(self, script):
-        self.script, self.pictures, self.waiting = script, [], []
+        self.script, self.pictures, self.waiting, self.full_screen = script, [], [], False
 
-    def take(self, shot):
-        self.pictures.append(shot.painted)
+    def show(self, rgb, size):
+        self.pictures.append(rgb)
         self.waiting += self.script.get(len(self.pictures), "")
 
     def key(self):
         return self.waiting.pop(0) if self.waiting else ""
+
+    def toggle_full_screen(self):
+        self.full_screen = not self.full_screen
 
     def close(self):
         self.closed = True
@@ -90,9 +93,9 @@ def typing(monkeypatch):
 def written(monkeypatch):
     """All lines that were written on pictures."""
     lines = []
-    write = live.write_on
+    write = overlay.write_on
     monkeypatch.setattr(
-        live,
+        overlay,
         "write_on",
         lambda rgb, top, bottom, recording: (lines.extend(top + bottom), write(rgb, top, bottom, recording)),
     )
@@ -215,7 +218,7 @@ def test_keys_change_style_strength_and_view(typing, written):
     order = [pair for k, pair in enumerate(used) if k == 0 or used[k - 1] != pair]
     assert [name for name, _ in order] == ["red", "green", "blue", "green", "red", *["blue"] * (len(order) - 5)]
     assert order[0] == ("red", 0.5) and order[-1] == ("blue", 0.3)
-    assert window.pictures[65].shape == (48, 64, 3) and window.pictures[75].shape == (48, 128, 3)
+    assert window.pictures[65].shape == (48, 64, 3) and window.pictures[75].shape == (96, 128, 3)
     assert "q\tquit" in written and any(line.startswith("blue  30%") for line in written)
 
 

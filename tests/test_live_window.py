@@ -160,8 +160,17 @@ def test_a_real_window(tmp_path, tiny_model, screen, ending):
             time.sleep(1)
             xdotool("key", "r")
             eventually(lambda: list(snaps.glob("allaprima-*.mp4")))
+            xdotool("windowsize", "--sync", number, "500", "300")
+            before = contrast_of(screen)
             xdotool("key", "o")
-            eventually(lambda: "640x240" in xdotool("getwindowgeometry", number))
+            eventually(
+                lambda: abs(contrast_of(screen) - before) > 1
+            )  # two smaller pictures, in a window of its own size
+            assert "500x300" in xdotool("getwindowgeometry", number)
+            xdotool("key", "f")
+            eventually(lambda: "800x600" in xdotool("getwindowgeometry", number))
+            xdotool("key", "f")
+            eventually(lambda: "500x300" in xdotool("getwindowgeometry", number))
         xdotool("key", ending)
         out, told = process.communicate(timeout=30)
     finally:
