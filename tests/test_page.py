@@ -166,6 +166,7 @@ def test_a_folder_on_any_host_is_isolated_and_works_offline(opened, hosted):
     page.reload()
     painted(page)
     assert page.locator(".style").count() == len(STYLES)
+    assert page.locator("#engine").is_hidden()  # there is no server that paints
 
 
 @needs_chromium

@@ -1,6 +1,6 @@
 /** The Paint page: a source, a style, and controls that act at once. */
 import { offerStyles, startConvert } from "./convert.js";
-import { Engine } from "./engine.js";
+import { Engines } from "./engines.js";
 import { cameras, openCamera, openFile } from "./sources.js";
 import { hasStudio } from "./studio.js";
 import { paintThumbnails } from "./thumbnails.js";
@@ -13,10 +13,10 @@ const $ = (id) => /** @type {any} */ (document.getElementById(id));
 const [before, after] = [$("before"), $("after")].map((canvas) => canvas.getContext("2d"));
 const photo = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
 
-const engine = new Engine();
-/** @type {{name: string, file: string, thumbnail: string, credit: string}[]} */
+const engines = new Engines($("engine"), { changed: reload, warn: alertUser });
+/** @type {{name: string, file: string, server?: string, thumbnail: string, credit: string}[]} */
 let styles = [];
-let chosen = -1, loaded = -1, source = null, busy = false, again = false, recorder = null, lastPhoto = null;
+let chosen = -1, loaded = -1, source = null, underWay = 0, again = false, recorder = null, lastPhoto = null;
 const shown = []; // [time, delay] of the frames of the last second
 
 const say = (text) => ($("status").textContent = text);
@@ -34,13 +34,14 @@ function paintedSize() {
   return [source.width, source.height].map((length) => Math.max(LEAST, Math.round(length * scale)));
 }
 
-/** Paint what the source shows now; one picture is under way at a time, and what comes between is left out. */
+/** Paint what the source shows now; few pictures are under way at a time, and what comes between is left out. */
 async function paint() {
-  if (busy || !source || !source.width || loaded < 0) {
-    again = busy;
+  const full = underWay >= engines.depth;
+  if (full || !source || !source.width || loaded < 0) {
+    again = full;
     return;
   }
-  busy = true;
+  underWay++;
   again = false;
   try {
     const taken = performance.now();
@@ -50,12 +51,13 @@ async function paint() {
     photo.drawImage(source.element, 0, 0, width, height);
     const pixels = photo.getImageData(0, 0, width, height);
     const strength = $("strength").value;
-    const { painted } = await engine.paint(pixels.data.buffer, width, height, strength / 100);
+    const { painted } = await engines.paint(pixels.data.buffer, width, height, strength / 100);
     if (after.canvas.width !== width || after.canvas.height !== height) {
       for (const { canvas } of [before, after]) Object.assign(canvas, { width, height });
       $("view").style.setProperty("--aspect", width / height);
     }
-    before.drawImage(photo.canvas, 0, 0);
+    // An engine that takes the pixels away has one picture under way: then the canvas still shows the photo.
+    pixels.data.length ? before.putImageData(pixels, 0, 0) : before.drawImage(photo.canvas, 0, 0);
     after.putImageData(new ImageData(new Uint8ClampedArray(painted), width, height), 0, 0);
     after.canvas.dataset.strength = strength;
     measure(performance.now(), taken);
@@ -63,12 +65,13 @@ async function paint() {
   } catch (error) {
     alertUser(error.message);
   } finally {
-    busy = false;
+    underWay--;
   }
   if (again) paint();
 }
 
 function measure(now, taken) {
+  if (loaded < 0) return;
   shown.push([now, now - taken]);
   while (shown.length > 2 && now - shown[0][0] > 1000) shown.shift();
   const delays = shown.map(([, delay]) => delay).sort((a, b) => a - b);
@@ -90,6 +93,12 @@ function follow(video) {
 
 // -- styles ---------------------------------------------------------------------------------------------------
 
+/** The chosen style into the engine that paints from now on. */
+function reload() {
+  loaded = -1;
+  choose(chosen);
+}
+
 async function choose(index) {
   chosen = (index + styles.length) % styles.length;
   const mine = chosen;
@@ -97,7 +106,7 @@ async function choose(index) {
   say(`Loading ${styles[mine].name} …`);
   try {
     const [width, height] = source?.width ? paintedSize() : [480, 360];
-    await engine.load(styles[mine].file, width, height);
+    await engines.load(styles[mine], width, height);
     loaded = mine;
     say(`${styles[mine].name} is ready.`);
     if (mine === chosen) paint();
@@ -132,7 +141,7 @@ async function hang() {
 function repaintWall() {
   if (!lastPhoto) return;
   const { element, width, height } = lastPhoto;
-  const isBusy = () => busy || source?.moving || !isShown("paint");
+  const isBusy = () => underWay > 0 || source?.moving || !isShown("paint");
   paintThumbnails(element, width, height, styles, [...$("wall").querySelectorAll("img")], isBusy).catch(() => {});
 }
 
@@ -274,6 +283,8 @@ async function begin() {
   if (await hasStudio()) {
     startConvert();
     await startTrain({ hang, paint: paintWith });
+  } else if (styles.some((style) => style.server)) {
+    $("promise").textContent = "The server keeps no picture that it paints.";
   }
   followAddress();
   await Promise.all([choose(0), useExample()]);

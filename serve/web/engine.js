@@ -1,6 +1,8 @@
 /** The page's side of the worker: one order under way at a time, so that the delay never grows. */
 
 export class Engine {
+  depth = 1; // frames under way
+
   constructor() {
     this.worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
     this.threads = self.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency || 1) : 1;

@@ -30,7 +30,9 @@ onmessage = async ({ data }) => {
 /** @param {{load: string, threads: number, width: number, height: number}} order */
 async function load({ load: url, threads, width, height }) {
   ort.env.wasm.numThreads = threads;
-  const answer = await fetch(url);
+  const answer = await fetch(url).catch(() => {
+    throw new Error("The style can't be loaded, since the server does not answer: start it again and reload the page.");
+  });
   if (!answer.ok) throw new Error(`The style ${url} can't be loaded (${answer.status}): reload the page.`);
   const fresh = await ort.InferenceSession.create(new Uint8Array(await answer.arrayBuffer()), {
     executionProviders: ["wasm"],

@@ -1,0 +1,84 @@
+/** The server engine: frames over one WebSocket, as serve/frames.py says. */
+
+const BUSY = "The server paints for as many pages as it can: this browser paints now. Try the server again later.";
+const STOPPED = "The server has stopped: this browser paints now. Start the server again and reload the page.";
+
+export class Remote {
+  depth = 2; // frames under way: one is painted while the next is on its way. So none gives way to a newer one.
+
+  /** @param {(error: Error) => void} lost is told when the connection ends unasked. */
+  constructor(lost) {
+    this.lost = lost;
+    this.style = "";
+    this.count = 0;
+    /** @type {Map<number, PromiseWithResolvers<{painted: Uint8Array}>>} */
+    this.waiting = new Map();
+    /** @type {Promise<WebSocket> | null} */
+    this.opening = null;
+  }
+
+  /** Make a style the one that paints, warm at this size. @param {string} style its name on the server */
+  async load(style, width, height) {
+    await this.order(style, new Uint8Array(4 * width * height), width, height, 1);
+    this.style = style;
+  }
+
+  /**
+   * The painted picture of an RGBA buffer, which stays as it is.
+   * @returns {Promise<{painted: Uint8Array}>}
+   */
+  paint(buffer, width, height, strength) {
+    return this.order(this.style, new Uint8Array(buffer), width, height, strength);
+  }
+
+  async order(style, pixels, width, height, strength) {
+    const socket = await (this.opening ??= this.connect());
+    const id = ++this.count;
+    const head = new TextEncoder().encode(`${JSON.stringify({ id, style, width, height, strength })}\n`);
+    const message = new Uint8Array(head.length + pixels.length);
+    message.set(head);
+    message.set(pixels, head.length);
+    const order = Promise.withResolvers();
+    this.waiting.set(id, order);
+    socket.send(message);
+    return order.promise;
+  }
+
+  /** @returns {Promise<WebSocket>} */
+  connect() {
+    return new Promise((resolve, reject) => {
+      const socket = new WebSocket(new URL("api/frames", location.href).href.replace("http", "ws"));
+      socket.binaryType = "arraybuffer";
+      socket.onopen = () => resolve(socket);
+      socket.onmessage = ({ data }) => this.take(new Uint8Array(data));
+      socket.onclose = ({ code }) => {
+        const error = new Error(code === 1013 ? BUSY : STOPPED);
+        reject(error);
+        this.waiting.forEach((order) => order.reject(error));
+        this.waiting.clear();
+        if (this.opening) this.lost(error);
+        this.opening = null;
+      };
+    });
+  }
+
+  /** @param {Uint8Array} message */
+  take(message) {
+    const end = message.indexOf(10);
+    const { id, error } = JSON.parse(new TextDecoder().decode(message.subarray(0, end)));
+    const order = this.waiting.get(id);
+    this.waiting.delete(id);
+    error ? order?.reject(new Error(error)) : order?.resolve({ painted: message.subarray(end + 1) });
+  }
+
+  /** Give the place on the server back, once what is under way is answered; the next order takes one again. */
+  async close() {
+    const opening = this.opening;
+    this.opening = null;
+    await Promise.allSettled([...this.waiting.values()].map((order) => order.promise));
+    const socket = await opening?.catch(() => null);
+    if (!socket) return;
+    socket.onclose = null;
+    socket.close();
+  }
+}

@@ -1,0 +1,51 @@
+"""The two engines of the page, in Chromium: this browser, and the server that the page is from."""
+
+import numpy as np
+
+from allaprima.infer.stylizer import Stylizer
+from browsers import needs_chromium, painted, pixels
+from studios import Studio
+
+pytestmark = needs_chromium
+
+
+def measured(page):
+    """Wait until the page has measured both engines: their labels, by value."""
+    options = "[...document.querySelectorAll('#engine option')]"
+    page.wait_for_function(f"{options}.every((option) => option.textContent.endsWith(' ms'))", timeout=120_000)
+    return page.evaluate(f"Object.fromEntries({options}.map((option) => [option.value, option.textContent]))")
+
+
+def test_the_faster_engine_goes_on_and_both_paint_what_python_paints(opened, tmp_path):
+    studio = Studio(tmp_path / "library")
+    page = opened(studio.address)
+    times = {name: float(label.split(", ")[1].removesuffix(" ms")) for name, label in measured(page).items()}
+    assert times[page.input_value("#engine")] <= min(times.values()) + 1
+    for number, engine in enumerate(["server", "browser", "server"]):
+        page.select_option("#engine", engine)
+        percent = str(50 + number)  # so that the picture is a new one
+        page.locator("#strength").fill(percent)
+        page.wait_for_function("value => document.getElementById('after').dataset.strength === value", arg=percent)
+        wanted = Stylizer("contrast_of_forms")(pixels(page, "before"), int(percent) / 100).astype(int)
+        assert np.abs(pixels(page, "after") - wanted).max() <= 1
+    assert page.locator("#message").is_hidden()
+    studio.end()
+
+
+def test_when_the_server_is_killed_the_page_says_so_and_the_browser_paints(opened, tmp_path):
+    studio = Studio(tmp_path / "library")
+    page = opened(studio.address)
+    measured(page)
+    page.select_option("#engine", "server")
+    page.click("#camera")
+    painted(page, "frames/s")
+    studio.end(kill=True)
+    page.wait_for_function("document.getElementById('message').textContent.includes('server has stopped')")
+    assert page.input_value("#engine") == "browser"
+    before = pixels(page, "after")
+    page.wait_for_function("document.getElementById('status').textContent.includes('frames/s')")
+    page.locator("#strength").fill("0")  # by the browser alone: the photo
+    page.wait_for_function("document.getElementById('after').dataset.strength === '0'")
+    assert (pixels(page, "after") != before).any()
+    page.keyboard.press("n")
+    page.wait_for_function("document.getElementById('message').textContent.includes('does not answer')")
