@@ -25,11 +25,7 @@ from allaprima.serve.parameters import controls_of
 
 HEAD = 1000  # bytes of the line of JSON, at most
 LONGEST = HEAD + 4 * tiles.WHOLE  # bytes of a message, at most
-UPLINK = {
-    "ws_max_size": LONGEST,
-    "ws_max_queue": 2,
-    "ws_per_message_deflate": False,
-}  # of uvicorn; pixels don't deflate
+UPLINK = {"ws_max_size": LONGEST, "ws_max_queue": 2, "ws_per_message_deflate": False}  # settings of uvicorn
 TEXT, OVERLOADED = 1003, 1013  # why a WebSocket is closed, as https://www.iana.org/assignments/websocket numbers it
 
 

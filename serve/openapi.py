@@ -37,7 +37,7 @@ def document(formats) -> dict:
         "style": {"type": "string", "default": DEFAULT_STYLE, "description": "A name that GET /api/styles lists."},
         "format": {"enum": list(formats), "description": "Of the answer; if not given, that of the picture, or jpeg."},
     } | {
-        field.name: {"type": "number", "minimum": 0, "maximum": 1, "default": field.default}
+        field.name: {"type": "boolean" if isinstance(field.default, bool) else "number"} | RANGES.get(field.name, {})
         for field in fields(Controls)
     }
     picture = {"type": "string", "contentMediaType": "application/octet-stream"}
