@@ -14,6 +14,8 @@ from allaprima.core import __version__
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Advanced, Listener, Started, Warned, Wrote, ignore
 from allaprima.infer.library import find_style, list_styles
+from allaprima.infer.modelcheck import read_model
+from allaprima.infer.modelfile import for_browsers
 from allaprima.infer.stylizer import Stylizer
 
 WEB = Path(__file__).parent / "web"
@@ -58,7 +60,7 @@ def _write_site(site, paths, listener):
     entries = []
     for number, path in enumerate(paths, 1):
         entries.append(entry(path))
-        shutil.copyfile(path, site / "styles" / path.name)
+        (site / "styles" / path.name).write_bytes(for_browsers(read_model(path)))
         listener(Advanced("styles", number, note=entries[-1]["name"]))
     (site / "styles.json").write_text(json.dumps(entries, indent=1), encoding="utf-8")
     (site / MARK).write_text(json.dumps({"version": __version__}), encoding="utf-8")

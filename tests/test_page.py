@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import urllib.request
+from dataclasses import replace
 from urllib.error import HTTPError
 from urllib.parse import unquote
 
@@ -18,6 +19,7 @@ from PIL import Image
 import clips
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Warned
+from allaprima.infer.library import BUNDLED
 from allaprima.infer.stylizer import Stylizer
 from allaprima.serve.site import export_web
 from browsers import from_base64, needs_chromium, painted, pixels
@@ -213,6 +215,22 @@ def test_an_export_is_whole_and_replaces_only_an_export(tmp_path):
     assert [entry["name"] for entry in json.loads((output / "styles.json").read_text())] == ["tiny"]
     assert any(isinstance(event, Warned) and "replaced" in event.text for event in events)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.onnx", "photos", "site"]
+
+
+def test_an_exported_style_paints_the_same_and_leaves_the_painting_at_home(tmp_path, photo):
+    grams = {"relu1_2": np.eye(64, dtype=np.float32)}
+    mine = make_model(tmp_path / "mine.onnx", painting=b"a JPEG", grams=grams)
+    site = export_web([mine, "wave"], tmp_path / "site")
+    for exported, whole in (
+        (site / "styles" / "mine.onnx", mine),
+        (site / "styles" / "wave.onnx", BUNDLED / "wave.onnx"),
+    ):
+        there, here = Stylizer(exported), Stylizer(whole)
+        assert np.array_equal(there(photo, 0.5), here(photo, 0.5)) and np.array_equal(there(photo), here(photo))
+        assert here.card.painting or here.card.grams
+        assert there.card == replace(here.card, painting=b"", grams={})
+        assert exported.stat().st_size < whole.stat().st_size
+    assert (site / "styles" / "wave.onnx").stat().st_size < 0.8 * (BUNDLED / "wave.onnx").stat().st_size
 
 
 def test_the_url_of_a_style_leads_to_its_file_whatever_its_name(tmp_path):
