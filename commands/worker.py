@@ -13,16 +13,18 @@ import threading
 import time
 import traceback
 from contextlib import suppress
+from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
 
 from allaprima.commands.train import share_processor
 from allaprima.core.errors import AllaprimaError, import_with_extra
-from allaprima.core.events import Advanced, Event
+from allaprima.core.events import Advanced, Event, Listener
 from allaprima.core.files import write_atomically
+from allaprima.train.settings import make_settings, preset_for
 
-EVERY, PART = 10.0, 0.02  # seconds between two models of the moment, and the part of the time that they may take
-POINTS = 200  # of a curve
+EVERY, PART = 15.0, 0.02  # seconds between two models of the moment, and the part of the time that they may take
+SHOWN, POINTS = ("J", "content", "style"), 200  # the curves, and the points of each at most
 
 
 def main() -> None:
@@ -47,59 +49,45 @@ def main() -> None:
         sys.exit(1)
 
 
-def _train(folder: Path, tell) -> None:
+def _train(folder: Path, tell: Listener) -> None:
     began, stop = time.perf_counter(), threading.Event()
     threading.Thread(target=_wait_for_the_end, args=(stop,), daemon=True).start()
     job = json.loads((folder / "training.json").read_text(encoding="utf-8"))
     training = import_with_extra("allaprima.train.run")
-    settings = import_with_extra("allaprima.train.settings")
-    checkpoint = import_with_extra("allaprima.train.checkpoint")
-    report = import_with_extra("allaprima.insight.report")
+    write_report = import_with_extra("allaprima.insight.report").write_report
     device = import_with_extra("allaprima.models.devices").check_device(None)
 
     style, output = folder / "painting", folder / f"{job['name']}.onnx"
-    resume, chosen = checkpoint.checkpoint_of(output).exists(), None
-    wanted = {"steps": job["steps"]}
-    if not resume:
-        chosen = settings.make_settings(settings.preset_for(device.type), style_size=job["style_size"], **wanted)
-        wanted = {}
-    trainer = training.begin(style, output, chosen, resume=resume, device=device, listener=tell, **wanted)
+    if training.checkpoint_of(output).exists():
+        how = {"resume": True, "steps": job["steps"]}
+    else:
+        chosen = {"steps": job["steps"], "style_size": job["style_size"]}
+        how = {"settings": make_settings(preset_for(device.type), **chosen)}
+    trainer = training.begin(style, output, device=device, listener=tell, **how)
     moments = Moments(trainer, folder)
 
-    def listener(event: Event):
+    def stepping(event: Event):
         tell(event)
-        if isinstance(event, Advanced) and event.task == training.TASK:
+        if isinstance(event, Advanced):
             moments.follow()
 
+    def reporting(event: Event):
+        if stop.is_set():  # a continuation begins the report anew
+            raise training.Stopped(trainer.done, training.checkpoint_of(output))
+        tell(event)
+
     with suppress(training.Stopped):
-        training.run(trainer, output, listener=listener, stop=stop.is_set)
+        training.run(trainer, output, listener=stepping, stop=stop.is_set)
         moments.write()
         training.write_model(trainer, style, output, name=job["name"], listener=tell)
-        _while(
-            stop,
-            tell,
-            lambda told: report.write_report(
-                output.with_suffix(".html"), trainer, style, output, time.perf_counter() - began, told
-            ),
-        )
+        page, seconds = output.with_suffix(".html"), time.perf_counter() - began
+        write_report(page, trainer, style, output, seconds, reporting)
 
 
 def _wait_for_the_end(stop: threading.Event) -> None:
     while os.read(0, 1):  # not sys.stdin, whose lock a thread may not hold when the process ends
         pass
     stop.set()
-
-
-def _while(stop: threading.Event, tell, work) -> None:
-    """Do the work unless it is stopped; a continuation begins it anew."""
-
-    def listener(event: Event):
-        if stop.is_set():
-            raise InterruptedError
-        tell(event)
-
-    with suppress(InterruptedError):
-        work(listener)
 
 
 class Moments:
@@ -117,8 +105,6 @@ class Moments:
 
     def write(self) -> None:
         """Write them as they are now. The model is not verified, which would take ten times as long as writing it."""
-        from copy import deepcopy
-
         build_graph = import_with_extra("allaprima.models.export").build_graph
         network = deepcopy(self.trainer.network).float().cpu().eval()
         write_atomically(self.folder / "costs.json", json.dumps(curves(self.trainer.history)))
@@ -126,10 +112,10 @@ class Moments:
 
 
 def curves(history: list[dict[str, float]]) -> dict[str, list[float]]:
-    """The costs by name, each a mean over so many steps that there are at most POINTS; `step` is the last of those."""
+    """The costs that SHOWN names, each a mean over so many steps that there are at most POINTS; `step` is the last of those."""
     each = -(-len(history) // POINTS) or 1
     groups = [history[first : first + each] for first in range(0, len(history), each)]
-    means = {name: [sum(row[name] for row in rows) / len(rows) for rows in groups] for name in (history or [{}])[0]}
+    means = {name: [sum(row[name] for row in rows) / len(rows) for rows in groups] for name in SHOWN}
     return {"step": [min(len(history), each * (k + 1)) for k in range(len(groups))], **means}
 
 

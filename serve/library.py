@@ -30,7 +30,9 @@ class Library:
         Raises AllaprimaError when another studio uses it, or it can't be written.
         """
         owner = self._owner()
-        if owner not in (None, os.getpid()):
+        if owner == os.getpid():
+            return
+        if owner is not None:
             raise AllaprimaError(
                 f"Another studio, process {owner}, uses {self.folder}: close it, or give another folder with --library."
             )

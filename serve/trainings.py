@@ -84,12 +84,13 @@ class Trainings:
         return max(1, round(60 * minutes * self.rate()))
 
     def to_dict(self, training: Training) -> dict[str, Any]:
-        """What the page is told of a training; `moment` changes when there is a new network to look at."""
+        """What the page is told of a training; `moment` and `style` change with the network and the style to look at."""
         folder = self.folder(training)
         left = (training.steps - training.done) / (training.rate or self.rate())
         return asdict(training) | {
             "left": round(left),
             "moment": _changed(folder / "moment.onnx"),
+            "style": _changed(self.library.folder / f"{training.name}.onnx") if training.style else 0,
             "report": (folder / f"{training.name}.html").is_file(),
         }
 

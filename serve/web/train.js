@@ -6,11 +6,11 @@ import { addView, isShown } from "./views.js";
 
 const $ = (id) => /** @type {any} */ (document.getElementById(id));
 const SIDE = 320; // px, long side of what the network of the moment paints: small, training needs the machine
-const SHARE = 0.03; // of the processor: what the camera's pictures may take of it, for the same reason
+const SHARE = 0.015; // of the processor: what the camera's pictures may take of it, for the same reason
 const COSTS = { J: "J, the loss", content: "content cost", style: "style cost" };
 const STATES = { waiting: "waits in line", stopped: "stopped", done: "done", failed: "failed" };
 
-/** @type {{id: string, name: string, state: string, steps: number, done: number, left: number, about: string, moment: number, style: boolean, report: boolean, process: number}[]} */
+/** @type {{id: string, name: string, state: string, steps: number, done: number, left: number, about: string, moment: number, style: number, report: boolean, process: number}[]} */
 let trainings = [];
 /** @type {File | null} */
 let painting = null;
@@ -96,7 +96,7 @@ async function look() {
 
 async function refresh() {
   ({ trainings } = await ask("trainings"));
-  const styles = trainings.filter(({ style }) => style).map(({ name, moment }) => name + moment).join();
+  const styles = trainings.filter(({ style }) => style).map(({ name, style }) => name + style).join();
   if (styles !== hung) await paintView.hang();
   hung = styles;
   $("train-none").hidden = trainings.length > 0;
@@ -150,8 +150,8 @@ function refreshed(card, training) {
     ".stop": state === "training" || state === "waiting",
     ".continue": state === "stopped" || state === "failed",
     ".longer": state === "done",
-    ".paint": style,
-    ".download": style,
+    ".paint": Boolean(style),
+    ".download": Boolean(style),
     ".report": report,
     ".watch": Boolean(moment) && training.id !== watched,
     ".remove": state !== "training",
