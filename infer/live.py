@@ -108,9 +108,9 @@ def run_live(
         that opens a source (media/sources.py).
     controls: what the keys turn, at the start. size: (width, height) to ask of a camera, or to fit a clip into.
     mirror: left and right swapped. display: in a window; without, a still is shown once.
-    sinks: what gets each painted frame, open, beside the window (media/sinks.py); closed at the end. record: a video file to write, .mp4, .mov or .mkv. overwrite: it may take the place of a file that allaprima did not
-    make. loop: a clip starts again at its end.
-    deinterlace: make whole frames of a clip's interlaced ones.
+    sinks: what gets each painted frame, beside the window (media/sinks.py); they are closed at the end.
+    record: a video file to write, .mp4, .mov or .mkv. overwrite: it may take the place of a file that allaprima did not
+    make. loop: a clip starts again at its end. deinterlace: make whole frames of a clip's interlaced ones.
     snapshots: the folder for pictures and recordings made by key.
     Raises AllaprimaError when the source, a model or the screen isn't there, or a file can't be written.
     """
@@ -141,15 +141,15 @@ def run_live(
             styles,
             open_source,
             camera,
-            window,
-            sinks,
-            recorder,
-            controls,
-            mirror,
-            frames,
-            piped,
-            Path(snapshots),
-            listener,
+            window=window,
+            sinks=sinks,
+            recorder=recorder,
+            controls=controls,
+            mirror=mirror,
+            limit=frames,
+            keeps_all=piped,
+            folder=Path(snapshots),
+            listener=listener,
         )
         how = "press h in the window for the keys, q to quit." if window else "Ctrl-C ends it."
         recording = f" Recording to {record}." if record else ""
@@ -171,6 +171,7 @@ class Live:
         styles,
         open_source,
         camera,
+        *,
         window,
         sinks,
         recorder,
@@ -181,11 +182,10 @@ class Live:
         folder,
         listener: Listener,
     ):
-        self.styles, self.window, self.recorder, self.limit, self.folder = styles, window, recorder, limit, folder
-        self.sinks = sinks
-        self.open_source, self.camera, self.mirror, self.listener = open_source, camera, mirror, listener
+        self.styles, self.open_source, self.camera, self.window, self.sinks = styles, open_source, camera, window, sinks
+        self.recorder, self.limit, self.folder, self.listener = recorder, limit, folder, listener
         # What the keys set and the stages read
-        self.controls, self.style, self.view = controls, 0, View()
+        self.controls, self.style, self.mirror, self.view = controls, 0, mirror, View()
         self.lost = ""  # why no frames come, while none do
         self.must_record = recorder is not None
         self.taken, self.painted = Mailbox(keeps_all), Mailbox(keeps_all)

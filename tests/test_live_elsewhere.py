@@ -120,35 +120,35 @@ def test_a_mailbox_that_keeps_all_waits_for_its_reader():
 @pytest.mark.parametrize("kind", ["http", "rtsp"])
 def test_a_stream_that_drops_is_taken_up_again_and_the_newest_frame_wins(kind, monkeypatch):
     monkeypatch.setattr(live, "_RETRY", 0.1)
-    port, up_again, seen, events = streams.free_port(), threading.Event(), [], []
-    serve = getattr(streams, kind)
+    port, events, seen = streams.free_port(), [], []
+    address, dropped, enough = f"{kind}://127.0.0.1:{port}/live", threading.Event(), threading.Event()
 
     def server():
-        with serve(port):
-            time.sleep(2.5)
-        with serve(port):
-            up_again.set()
-            enough.wait(20)
+        with getattr(streams, kind)(port):
+            dropped.wait(60)
+        with getattr(streams, kind)(port):
+            enough.wait(60)
 
     def slow(rgb, controls):
-        seen.append((int(rgb.mean()), time.perf_counter(), up_again.is_set()))
+        seen.append((int(rgb.mean()), time.perf_counter()))
+        if len(seen) == 8:
+            dropped.set()
         time.sleep(0.12)
         return rgb
 
-    enough = threading.Event()
     thread = threading.Thread(target=server)
     thread.start()
     try:
-        address = f"{kind}://127.0.0.1:{port}/live"
-        once_served(lambda: run_live([slow], address, display=False, frames=24, listener=events.append))
+        once_served(lambda: run_live([slow], address, display=False, frames=30, listener=events.append))
     finally:
+        dropped.set()
         enough.set()
         thread.join()
-    assert seen[0][2] is False and seen[-1][2] is True
     assert sum(isinstance(event, Warned) for event in events) == 1
-    # of 25 frames a second 8 are painted, and still they advance by the clock: no queue builds up
-    (first, began, _), (last, ended, _) = seen[-8], seen[-1]
-    assert (last - first) % 200 == pytest.approx((ended - began) * 25 * 4 % 200, abs=30)
+    # Of 25 frames a second about 8 are painted, and they advance by the clock all the same: no queue builds up.
+    (first, began), (last, ended) = seen[-14], seen[-1]
+    behind = ((ended - began) * 25 * 4 - (last - first)) % 200  # in grey levels, 4 a frame, which begin anew at 200
+    assert min(behind, 200 - behind) < 40
 
 
 def once_served(run, seconds=20):
