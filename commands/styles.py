@@ -130,11 +130,11 @@ def live(
     provider: Provider = None,
     threads: Threads = None,
 ):
-    """Stylize a camera, live in a window, a meeting or a pipe.
+    """Stylize a camera, live in a window, a meeting or a pipe. In the window, h shows the keys.
 
     allaprima live -m wave
 
-    ffmpeg -i in.mp4 -an -f nut -c:v rawvideo -pix_fmt rgb24 - | allaprima live --pipe -m wave | ffmpeg -i - out.mp4
+    ffmpeg -i in.mp4 -an -f nut -c:v rawvideo -pix_fmt rgb24 - | allaprima live --pipe | ffmpeg -i - out.mp4
     """
     from allaprima.core.contract import Controls, parse_size
     from allaprima.infer.library import list_styles
