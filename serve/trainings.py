@@ -23,6 +23,7 @@ from allaprima.train.settings import Settings
 
 WORKER = "allaprima.commands.worker"
 STEPS_A_MINUTE = 440  # on two CPU cores; once a training has run, its own rate is known
+TELLING = 100  # steps after which it is
 WAITING, TRAINING, STOPPED, DONE, FAILED = "waiting", "training", "stopped", "done", "failed"
 
 
@@ -68,7 +69,7 @@ class Trainings:
         found = []
         for path in self.library.trainings.glob("*/training.json"):
             with suppress(OSError, ValueError, TypeError):
-                values = json.loads(path.read_text(encoding="utf-8"))
+                values = json.loads(path.read_text(encoding="utf-8")) | {"id": path.parent.name}
                 found.append(Training(**{key: value for key, value in values.items() if key in known}))
         for training in sorted(found, key=lambda each: (each.state != TRAINING, each.created)):
             self.all[training.id] = training
@@ -77,7 +78,8 @@ class Trainings:
 
     def rate(self) -> float:
         """Steps a second, as far as this machine is known."""
-        return next((each.rate for each in reversed(self.all.values()) if each.rate), STEPS_A_MINUTE / 60)
+        known = [each.rate for each in self.all.values() if each.rate and each.done >= TELLING]
+        return known[-1] if known else STEPS_A_MINUTE / 60
 
     def steps(self, minutes: float) -> int:
         """The steps that take so many minutes."""
@@ -135,7 +137,7 @@ class Trainings:
     def remove(self, training: Training) -> None:
         """Forget a training that is not at work, with its checkpoint; a style on the wall stays there."""
         if training.state == TRAINING or self._is_at_work(training):
-            raise AllaprimaError("This training is at work: stop it first.")
+            raise AllaprimaError("This training is at work: stop it first, and give it a moment to save.")
         shutil.rmtree(self.folder(training), ignore_errors=True)
         del self.all[training.id]
 
