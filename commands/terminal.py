@@ -33,11 +33,20 @@ def _as_it_is(error):
     return codecs.backslashreplace_errors(error)
 
 
+# A name may hold anything: what would move the cursor, or end the line, is escaped.
+_ESCAPED = {code: repr(chr(code))[1:-1] for code in (*range(32), *range(127, 160))}
+
+
+def visible(text: object) -> str:
+    """The text in one line, with no character that a terminal obeys."""
+    return str(text).translate(_ESCAPED)
+
+
 def result(line) -> None:
     """A line of results on stdout, a path say. The work is done by then: a pipe that is closed, or a full disk, ends nothing."""
     if not console.quiet:
         with suppress(OSError):
-            print(line, flush=True)
+            print(visible(line) if sys.stdout.isatty() else line, flush=True)
 
 
 def print_table(table: Table) -> None:
@@ -57,7 +66,7 @@ def print_table(table: Table) -> None:
 def say_error(sentence: str) -> None:
     """The last line of a command that failed; --quiet leaves it."""
     console.quiet = False
-    console.print(Text.assemble(("error:", "red"), " ", sentence), highlight=False, soft_wrap=True)
+    console.print(Text.assemble(("error:", "red"), " ", visible(sentence)), highlight=False, soft_wrap=True)
 
 
 class RateColumn(ProgressColumn):
@@ -71,7 +80,7 @@ class RateColumn(ProgressColumn):
 
 def say(sentence: str, style: str = "") -> None:
     """One line on stderr; what it names stays as it is written."""
-    console.print(Text(sentence, style), highlight=False, soft_wrap=True)
+    console.print(Text(visible(sentence), style), highlight=False, soft_wrap=True)
 
 
 class Terminal:
@@ -105,13 +114,17 @@ class Terminal:
                 if event.task in self._tasks:
                     self._progress.remove_task(self._tasks[event.task])
                 self._tasks[event.task] = self._progress.add_task(
-                    event.task, total=event.total, unit=event.unit, note=""
+                    visible(event.task), total=event.total, unit=event.unit, note=""
                 )
             case Advanced():
-                note = "  ".join([event.note, *(f"{name} {value:.3g}" for name, value in event.values.items())])
+                note = "  ".join(
+                    [visible(event.note), *(f"{name} {value:.3g}" for name, value in event.values.items())]
+                )
                 task = self._tasks[event.task]
                 self._progress.update(task, completed=event.done, total=event.total, note=note)
             case Warned():
-                console.print(Text.assemble(("warning: ", "yellow"), event.text), highlight=False, soft_wrap=True)
+                console.print(
+                    Text.assemble(("warning: ", "yellow"), visible(event.text)), highlight=False, soft_wrap=True
+                )
             case Wrote():
                 say(f"Wrote {event.path}" + (f": {event.about}" if event.about else "."))

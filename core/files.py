@@ -5,19 +5,28 @@ asking only where allaprima made it itself, which its mark tells, and the user i
 """
 
 import os
+import re
 import secrets
+import shutil
 import unicodedata
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 
 from allaprima.core.checks import StrPath, check_path
 from allaprima.core.errors import AllaprimaError, explain_os_error
 from allaprima.core.events import Listener, Warned, ignore
 
+try:
+    import fcntl
+except ImportError:  # Windows, where what a killed process leaves stays
+    fcntl = None
+
 MARK = (
     "allaprima style transfer"  # in the metadata of every picture, video and page that is written; never in a model's
 )
+_PART = ".allaprima-"  # in the names of temporary files, which are nobody else's
 _EDGE = 64 * 1024  # bytes at either end of a file, in which metadata lies
 
 
@@ -124,14 +133,27 @@ def atomic(path: StrPath) -> Generator[Path]:
     path = check_path("output", path)
     if os.path.isdir(path):
         raise AllaprimaError(f"{path} is a folder. Give a file name inside it.")
-    part = _check_writable(path, keep=True)
-    try:
-        yield part
-        os.replace(part, path)
-    except OSError as error:
-        raise explain_os_error(error, path) from error
-    finally:
-        part.unlink(missing_ok=True)
+    with _part_of(path) as part:
+        try:
+            yield part
+            os.replace(part, path)
+        except OSError as error:
+            raise explain_os_error(error, path) from error
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Generator[Path]:
+    """`atomic` for a folder: yield an empty one, which becomes `path`, in the place of one that is there."""
+    with _part_of(path, folder=True) as part:
+        new = part / "new"
+        try:
+            new.mkdir()
+            yield new
+            if os.path.lexists(path):
+                os.rename(path, part / "old")
+            os.rename(new, path)
+        except OSError as error:
+            raise explain_os_error(error, path) from error
 
 
 def write_atomically(path: StrPath, data: bytes | str) -> Path:
@@ -141,17 +163,69 @@ def write_atomically(path: StrPath, data: bytes | str) -> Path:
     return Path(path)
 
 
-def _check_writable(path: Path, keep: bool = False) -> Path:
-    """Make an empty temporary file beside `path`, with the permissions of an ordinary new file; and its folder."""
+def _check_writable(path: Path) -> None:
+    with _part_of(path):
+        pass
+
+
+@contextmanager
+def _part_of(path: Path, folder: bool = False) -> Generator[Path]:
+    """An empty temporary file or folder beside `path`, with the permissions of a new one, removed where it is still there.
+
+    The folder of `path` is made. The part is locked as long as it is in use, and the system unlocks what a killed process
+    held: so a part without a lock is a left one, which the next run removes (`_sweep`).
+    """
     ending = path.suffix if len(os.fsencode(path.suffix)) < 16 else ""  # what has a short name, a file system takes
-    part = path.with_name(f".{path.stem[:20]}-{secrets.token_hex(4)}{ending}")
+    lock = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileNotFoundError):
             os.lstat(path)  # a name that is too long is told now, not after the work
-        os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-        if not keep:
-            part.unlink()
+        _sweep(path.parent.absolute())
+        while True:
+            part = path.with_name(f".{path.stem[:20]}{_PART}{secrets.token_hex(4)}{ending}")
+            part.mkdir() if folder else os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+            lock = _lock(part)
+            if os.path.exists(part):  # else another process took it for a left one just before the lock
+                break
     except OSError as error:
         raise explain_os_error(error, path) from error
-    return part
+    try:
+        yield part
+    finally:
+        _remove(part)
+        if lock is not None:
+            os.close(lock)
+
+
+@lru_cache(1024)
+def _sweep(folder: Path) -> None:
+    """Remove the parts in a folder that killed processes left; once in a process, as a folder may be large."""
+    with suppress(OSError):
+        for name in os.listdir(folder):
+            if re.fullmatch(rf"\..*{re.escape(_PART)}[0-9a-f]{{8}}(\.[^.]*)?", name, re.DOTALL):
+                lock = _lock(folder / name, wait=False)
+                if lock is not None:
+                    _remove(folder / name)
+                    os.close(lock)
+
+
+def _lock(path: Path, wait: bool = True) -> int | None:
+    """Hold a file or folder until the descriptor is closed; None where another process does, or it can't be held."""
+    if fcntl is None:
+        return None
+    descriptor = None
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        return descriptor
+    except OSError:  # a file system without locks, too
+        if descriptor is not None:
+            os.close(descriptor)
+        return None
+
+
+def _remove(part: Path) -> None:
+    """Remove a file or a folder that may be there."""
+    with suppress(OSError):
+        shutil.rmtree(part) if part.is_dir() and not part.is_symlink() else part.unlink()

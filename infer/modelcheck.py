@@ -154,7 +154,15 @@ class _Reader:
         message = self._message(data)
         if message.parts(20) or message.parts(25):
             raise Refused("it has functions or a training in it")
+        for part in message.parts(14):
+            self._texts(self._message(part), 1, 2)
+        self._texts(message, 2, 3, 4, 6)
         return self._graph(message.payload(7, BYTES), DEEPEST)
+
+    def _texts(self, message, *numbers):
+        """Texts that ONNX Runtime hands out: decoding raises a ValueError where one is none."""
+        for number in numbers:
+            message.text(number)
 
     def _message(self, data) -> Message:
         message = Message()
@@ -169,6 +177,7 @@ class _Reader:
         if not deeper:
             raise Refused("its graphs lie too deep in each other")
         message, graph = self._message(data), Graph()
+        self._texts(message, 2, 10)
         if message.parts(15):
             raise Refused("it has sparse tensors in it")
         for number in (11, 12, 13):  # inputs, outputs, and what is said of values between
@@ -201,6 +210,7 @@ class _Reader:
         sizes = []
         for part in self._message(shape).parts(1):
             dimension = self._message(part)
+            self._texts(dimension, 2)
             sizes.append(dimension.integer(1) if 1 in dimension else None)
         return name, _checked_shape(sizes), whole
 
@@ -241,7 +251,8 @@ class _Reader:
         message = self._message(data)
         op, domain = message.text(4), message.text(7)
         if (op not in OPERATORS and op != "If") or domain not in ("", "ai.onnx"):
-            raise Refused(f"it uses the operator {domain and domain + '.'}{op}, which is not among those of styles")
+            name = ascii(f"{domain}.{op}".lstrip("."))[:60]
+            raise Refused(f"it uses the operator {name}, which is not among those of styles")
         inputs, outputs = ([bytes(name).decode() for name in message.parts(number)] for number in (1, 2))
         attributes = dict(self._attribute(part, op, deeper) for part in message.parts(5))
         if op == "Constant":

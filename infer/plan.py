@@ -10,7 +10,8 @@ from allaprima.core.errors import AllaprimaError
 from allaprima.core.files import fit_name, folded, identity, is_ours
 from allaprima.media.pictures import has_picture_ending, picture_format, picture_kind
 
-OF_OURS, NEITHER = "results of allaprima", "neither pictures nor videos"  # why a file is left out
+# Why a file is left out
+OF_OURS, NEITHER, LINKED = "results of allaprima", "neither pictures nor videos", "links that lead out of the folder"
 
 
 @dataclass
@@ -98,8 +99,8 @@ def _add_folder(plan, folder, output, style, alone):
         if root.is_file():
             raise AllaprimaError(f"{root} is a file, and {folder} is a folder: give a folder for the output.")
         plan.into = f"into {root}" if alone else plan.into
-    inside = root.resolve()
-    inside = inside if inside != folder.resolve() else None
+    whole, inside = folder.resolve(), root.resolve()
+    inside = inside if inside != whole else None
     before = len(plan.jobs)
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder)
@@ -107,15 +108,26 @@ def _add_folder(plan, folder, output, style, alone):
             continue
         if inside and inside in path.resolve().parents:
             continue
-        kind = _kind(path)
-        reason = NEITHER if kind is None else OF_OURS if is_ours(path) else None
+        kind = None
+        if whole not in path.resolve().parents:
+            reason = LINKED
+        else:
+            kind = _kind(path)
+            reason = NEITHER if kind is None else OF_OURS if is_ours(path) else None
         if reason:
             plan.left_out.setdefault(reason, []).append(path)
         elif identity(path) not in plan.seen:
+            _check_inside(root / relative.parent, root)
             _add(plan, path, kind == "video", root / relative.parent, relative.name)
     if alone and len(plan.jobs) == before:
         but = f" but {OF_OURS}" if OF_OURS in plan.left_out else ""
         raise AllaprimaError(f"There is no picture and no video in {folder}{but}: give another folder.")
+
+
+def _check_inside(folder, root):
+    """What stands in the output already may be a link to anywhere."""
+    if root.resolve() not in (folder.resolve(), *folder.resolve().parents):
+        raise AllaprimaError(f"{folder} leads out of {root}: remove the link, or give another folder for the output.")
 
 
 def _kind(path):

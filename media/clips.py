@@ -10,7 +10,7 @@ from pathlib import Path
 
 import av
 import numpy as np
-from av.error import FFmpegError, InvalidDataError
+from av.error import ArgumentError, FFmpegError, InvalidDataError
 from av.format import Flags
 from av.stream import Disposition
 from av.video.reformatter import VideoReformatter
@@ -29,6 +29,8 @@ STANDARD_INPUT = "-"  # in the place of a path
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _TIMEOUT = (20, 20)  # seconds to open a URL, and to wait for its next bytes
 _RTSP = {"rtsp_flags": "prefer_tcp"}  # FFmpeg's own preference, UDP, loses packets, and a frame with each
+# Formats that are lists of other files or addresses
+_LISTS = {"concat", "dash", "hls", "image2", "imf", "mlv", "rtsp", "sap", "sdp", "vobsub", "webm_dash_manifest"}
 _NO_FILM = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 
 
@@ -225,10 +227,10 @@ def open_container(source):
     remote = is_url(source)
     try:
         if source == STANDARD_INPUT:
-            return av.open("pipe:0", metadata_errors="replace")
+            return av.open("pipe:0", options=_no_lists(), metadata_errors="replace")
         name = str(source) if remote else f"file:{source}"  # a path is not a URL, whatever is in it
         timeout = _TIMEOUT if remote else None
-        return av.open(name, options=_RTSP if remote else {}, timeout=timeout, metadata_errors="replace")
+        return av.open(name, options=_RTSP if remote else _no_lists(), timeout=timeout, metadata_errors="replace")
     except InvalidDataError as error:
         source = "Standard input" if source == STANDARD_INPUT else source
         raise AllaprimaError(f"{source} is not a video that can be read, or it is cut off. Check the file.") from error
@@ -237,7 +239,15 @@ def open_container(source):
             raise AllaprimaError(f"Standard input can't be read ({error.strerror}): pipe a video into it.") from error
         if isinstance(error, OSError) and not remote:
             raise explain_os_error(error, source) from error
+        if isinstance(error, ArgumentError) and not remote:  # what FFmpeg says of a format that is not wanted
+            listed = f"{source} is not a video that can be read: it seems to be a list of other files. Give those."
+            raise AllaprimaError(listed) from error
         raise AllaprimaError(f"{source} can't be opened: {error.strerror}. Check the address.") from error
+
+
+def _no_lists() -> dict[str, str]:
+    """The option that keeps FFmpeg from lists of other files: a stranger's would have it read whatever it names."""
+    return {"format_whitelist": ",".join(sorted(av.formats_available - _LISTS))}
 
 
 def is_video(path) -> bool:

@@ -4,7 +4,6 @@ import base64
 import json
 import os
 import shutil
-import tempfile
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -13,6 +12,7 @@ from urllib.parse import quote
 from allaprima.core import __version__
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Advanced, Listener, Started, Warned, Wrote, ignore
+from allaprima.core.files import atomic_folder
 from allaprima.infer.library import find_style, list_styles
 from allaprima.infer.modelcheck import read_model
 from allaprima.infer.modelfile import for_browsers
@@ -40,21 +40,14 @@ def export_web(models, output, *, listener: Listener = ignore) -> Path:
     if twice:
         raise AllaprimaError(f"Two styles have the file name {twice.name}: rename one of the files.")
     listener(Started("styles", len(chosen), "styles", f"Writing the page with {len(chosen)} styles into {output}."))
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as part:
-            _write_site(Path(part) / "site", chosen, listener)
-            if output.exists():
-                output.rename(Path(part) / "old")
-            Path(part, "site").rename(output)
-    except OSError as error:
-        raise AllaprimaError(f"{output} can't be written ({error.strerror}): choose another folder.") from error
+    with atomic_folder(output) as site:
+        _write_site(site, chosen, listener)
     listener(Wrote(output, f"{len(chosen)} styles; serve the folder over https:// or on localhost"))
     return output
 
 
 def _write_site(site, paths, listener):
-    shutil.copytree(WEB, site)
+    shutil.copytree(WEB, site, dirs_exist_ok=True)
     shutil.copyfile(EXAMPLE, site / "example.jpg")
     (site / "styles").mkdir()
     entries = []

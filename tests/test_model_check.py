@@ -110,15 +110,15 @@ CRAFTED = {
     "four gigabytes that are not there": (lambda: claimed(1 << 15, 1 << 15), "are there"),
     "a negative size": (lambda: claimed(-3), "sizes that nothing can have"),
     "an overflowing size": (lambda: claimed(1 << 31, 1 << 31, 1 << 31), "sizes that nothing can have"),
-    "a Loop without end": (loop, "the operator Loop"),
+    "a Loop without end": (loop, "the operator 'Loop'"),
     "graphs in graphs": (lambda: nested(20), "too deep"),
     "an operator of a stranger": (
         lambda: contract([node("Run", ["photo"], ["painted"], domain="evil")]),
-        "the operator evil.Run",
+        "the operator 'evil.Run'",
     ),
     "an operator of Microsoft's": (
         lambda: contract([node("Gelu", ["photo"], ["painted"], domain="com.microsoft")]),
-        "the operator com.microsoft.Gelu",
+        "the operator 'com.microsoft.Gelu'",
     ),
     "functions": (function, "functions"),
     "twice as much forty times": (lambda: contract([*DOUBLED, node("Slice", ["d40", "a", "b"], ["painted"])]), "size"),
@@ -220,6 +220,25 @@ def test_what_is_larger_than_any_style_is_not_read(tmp_path):
         file.truncate(modelcheck.LARGEST + 1)  # a hole: no disk is used
     with pytest.raises(AllaprimaError, match="more than 256 MB"):
         Stylizer(tmp_path / "huge.onnx")
+
+
+@pytest.mark.parametrize("place", ["metadata", "graph name", "dimension", "producer"])
+def test_names_that_are_not_text(tmp_path, place):
+    """ONNX Runtime hands them out as text, wherever they are."""
+    model = contract([node("Relu", ["photo"], ["painted"])])
+    match place:
+        case "metadata":
+            helper.set_model_props(model, {"name": "MARKER"})
+        case "graph name":
+            model.graph.name = "MARKER"
+        case "dimension":
+            model.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "MARKER"
+        case "producer":
+            model.producer_name = "MARKER"
+    path = tmp_path / "stranger.onnx"
+    path.write_bytes(model.SerializeToString().replace(b"MARKER", b"MARK\xffR"))
+    with pytest.raises(AllaprimaError, match="is cut short or damaged"):
+        Stylizer(path)
 
 
 @pytest.mark.parametrize(

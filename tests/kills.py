@@ -1,0 +1,172 @@
+"""Work that is killed at a random moment (SIGKILL), and run again: it must end as if nothing had happened.
+
+    python tests/kills.py --times 50             # each of the kinds of work, so many times
+    python tests/kills.py video --first 17 --times 1
+
+After the kill no final name may hold half a file; after the second run the folder must hold what an undisturbed run
+leaves, and nothing else. A moment follows from its number: the k-th time that the work opens, renames, makes or removes
+something there, or a time.
+"""
+
+import argparse
+import hashlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from PIL import Image
+
+from clips import panned, write_clip
+from conftest import PHOTOS, make_model
+
+EVENTS = ("open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "shutil.copyfile", "shutil.rmtree")
+
+
+def prepare(folder: Path) -> None:
+    """What the work reads."""
+    make_model(folder / "tiny.onnx", channels=4)
+    (folder / "album" / "deep").mkdir(parents=True)
+    for number, name in enumerate(("a.jpg", "b.png", "deep/c.webp", "deep/d.gif", "e.tif")):
+        photo = Image.open(sorted(PHOTOS.glob("*.jpg"))[number]).convert("RGB").resize((160, 120))
+        photo.save(folder / "album" / name)
+    write_clip(folder / "clip.mp4", panned(40, 160, 120), sound=[("aac", 44100, "stereo")])
+
+
+def work(kind: str, inputs: Path, output: Path) -> None:
+    """One kind of work, begun or continued."""
+    if kind in ("folder", "video"):
+        from allaprima.infer.jobs import stylize
+
+        what, where = ("album", output / "painted") if kind == "folder" else ("clip.mp4", output / "out.mp4")
+        stylize(inputs / what, where, inputs / "tiny.onnx", threads=1)
+    elif kind == "export":
+        from allaprima.serve.site import export_web
+
+        export_web([inputs / "tiny.onnx"], output / "site")
+    else:
+        import torch
+
+        from allaprima.train import run
+        from allaprima.train.checkpoint import checkpoint_of
+        from training import SMALL, STYLE
+
+        torch.set_num_threads(1)
+        run.KEEP_EVERY = 2
+        there = checkpoint_of(output / "x.onnx").exists()
+        run.train_style(
+            STYLE, output / "x.onnx", replace(SMALL, steps=4), resume=there, overwrite=not there, device="cpu"
+        )
+
+
+KINDS = ("folder", "video", "export", "training")
+
+
+def child(kind: str, inputs: Path, output: Path, event: int, seconds: float) -> None:
+    """Do the work in this process, which ends at the event with this number, or after so many seconds; -1 for never."""
+    count, inside = 0, str(output)
+
+    def watch(name, arguments):
+        nonlocal count
+        if name in EVENTS and str(arguments[0] if arguments else "").startswith(inside):
+            count += 1
+            if count == event:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    def later():
+        time.sleep(seconds)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(watch)
+    began = time.monotonic()
+    if seconds >= 0:
+        threading.Thread(target=later, daemon=True).start()
+    work(kind, inputs, output)
+    print(count, time.monotonic() - began)
+
+
+def start(kind, inputs, output, event=-1, seconds=-1.0):
+    output.mkdir(exist_ok=True)
+    command = [sys.executable, __file__, kind, "--child", inputs, output, event, seconds]
+    return subprocess.run(list(map(str, command)), capture_output=True, text=True)
+
+
+def contents(folder: Path) -> dict[str, object]:
+    """What is in each file, apart from how long it took to make it."""
+    return {str(path.relative_to(folder)): _content(path) for path in folder.rglob("*") if path.is_file()}
+
+
+def _content(path):
+    if path.suffix == ".onnx":
+        import onnx
+
+        model = onnx.load(path)
+        del model.metadata_props[:]
+        return hashlib.sha256(model.SerializeToString()).hexdigest()
+    if path.suffix == ".safetensors":
+        from allaprima.train.checkpoint import read_checkpoint
+
+        tensors, values = read_checkpoint(path)
+        return hashlib.sha256(b"".join(tensors[key].numpy().tobytes() for key in sorted(tensors))).hexdigest()
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+class Trials:
+    """Kills of one kind of work, against what an undisturbed run leaves."""
+
+    def __init__(self, kind: str, folder: Path):
+        self.kind, self.inputs, self.folder = kind, folder / "inputs", folder
+        self.inputs.mkdir()
+        prepare(self.inputs)
+        done = start(kind, self.inputs, folder / "undisturbed")
+        assert done.returncode == 0, done.stderr
+        events, seconds = done.stdout.split()[-2:]
+        self.events, self.seconds = int(events), float(seconds)
+        self.wanted = contents(folder / "undisturbed")
+
+    def trial(self, number: int) -> bool:
+        """Kill a run and run it again; was it killed before its end? AssertionError where anything is lost or left."""
+        dice, output = random.Random(number), self.folder / f"killed-{number}"
+        by_event = dice.random() < 0.6
+        moment = {"event": dice.randint(1, self.events)} if by_event else {"seconds": dice.uniform(0, self.seconds)}
+        killed = start(self.kind, self.inputs, output, **moment)
+        assert killed.returncode in (0, -signal.SIGKILL), killed.stderr
+        for name, content in contents(output).items():  # reading a checkpoint checks it
+            steady = self.kind != "training" or name.endswith(".onnx")
+            if not any(part.startswith(".") for part in Path(name).parts) and steady:
+                assert content == self.wanted[name], f"{name} is not whole after {moment}"
+        again = start(self.kind, self.inputs, output)
+        assert again.returncode == 0, again.stderr
+        assert contents(output) == self.wanted, f"another result after {moment}"
+        left = [path.name for path in output.rglob("*") if path.name.startswith(".")]
+        assert not left, f"{left} stay after {moment}"
+        shutil.rmtree(output)
+        return killed.returncode != 0
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kinds", nargs="*", default=KINDS)
+    parser.add_argument("--times", type=int, default=50)
+    parser.add_argument("--first", type=int, default=0, help="number of the first moment")
+    parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        inputs, output, event, seconds = options.child
+        return child(options.kinds[0], Path(inputs), Path(output), int(event), float(seconds))
+    for kind in options.kinds:
+        with tempfile.TemporaryDirectory() as folder:
+            trials = Trials(kind, Path(folder))
+            killed = sum(trials.trial(number) for number in range(options.first, options.first + options.times))
+            print(f"{kind}: {options.times} runs, {killed} killed before their end; all ended as an undisturbed one")
+
+
+if __name__ == "__main__":
+    main()

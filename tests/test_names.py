@@ -1,0 +1,141 @@
+"""Names that are made to mislead: newlines, dashes, dots, links; nothing is read or written outside, nothing is obeyed."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from allaprima.commands.app import app
+from allaprima.commands.terminal import visible
+from allaprima.core.errors import AllaprimaError
+from allaprima.core.events import Warned
+from allaprima.infer.jobs import stylize
+from allaprima.media.clips import is_video, open_container
+from allaprima.serve.site import export_web
+from clips import panned, write_clip
+from conftest import PHOTOS, make_model
+
+NAMES = [
+    "-rf.png",
+    "--output.png",
+    "two\nlines.png",
+    "\x1b[2Jred.png",
+    " .png",
+    "%03d.png",
+    "..png",
+    "a;b|c&d.png",
+    "C:x.png",
+]
+
+
+def picture(path, size=(48, 36)):
+    Image.open(PHOTOS / "chelsea.jpg").convert("RGB").resize(size).save(path, "PNG")
+    return path
+
+
+def tree(folder):
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() or path.is_symlink()}
+
+
+def test_a_folder_of_strange_names(tmp_path, tiny_model):
+    """Each is painted under its own name, and the command line takes each, after --."""
+    folder = tmp_path / "album"
+    folder.mkdir()
+    for name in NAMES:
+        picture(folder / name)
+    stylize(folder, tmp_path / "out", tiny_model)
+    assert tree(tmp_path / "out") == {name for name in NAMES if not name.startswith(".")}
+    os.chdir(folder)
+    for name in NAMES[:3]:
+        done = CliRunner().invoke(app, ["stylize", "-m", str(tiny_model), "--", name])
+        assert done.exit_code == 0, done.stderr
+    write_clip(tmp_path / "clip.mp4", panned(3, 48, 36))
+    (tmp_path / "clip.mp4").rename(folder / "-i.mp4")
+    assert stylize("-i.mp4", "-y.mp4", tiny_model)[0].exists()
+
+
+@pytest.fixture(autouse=True)
+def stay(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_link_out_of_a_folder_is_left_out(tmp_path, tiny_model):
+    told, secret, folder = [], tmp_path / "secret", tmp_path / "album"
+    for made in (secret, folder, folder / "deep"):
+        made.mkdir()
+    picture(secret / "private.png")
+    picture(folder / "own.png")
+    (folder / "deep" / "out.png").symlink_to(secret / "private.png")
+    (folder / "elsewhere").symlink_to(secret)
+    (folder / "deep" / "in.png").symlink_to("../own.png")  # the same file again, which is done once
+    stylize(folder, tmp_path / "out", tiny_model, listener=told.append)
+    assert tree(tmp_path / "out") <= {"own.png", "deep/in.png"} and len(tree(tmp_path / "out")) == 1
+    assert Warned("1 file is left out (links that lead out of the folder): out.png") in told
+
+
+def test_a_folder_that_is_a_link_itself_is_meant(tmp_path, tiny_model):
+    (tmp_path / "album").mkdir()
+    picture(tmp_path / "album" / "a.png")
+    (tmp_path / "link").symlink_to("album")
+    assert stylize(tmp_path / "link", tmp_path / "out", tiny_model) == [tmp_path / "out" / "a.png"]
+
+
+def test_nothing_is_written_through_a_link_in_the_output(tmp_path, tiny_model):
+    for made in ("album/deep", "home", "out"):
+        (tmp_path / made).mkdir(parents=True)
+    picture(tmp_path / "album" / "deep" / "a.png")
+    (tmp_path / "out" / "deep").symlink_to(tmp_path / "home")
+    with pytest.raises(AllaprimaError, match="out/deep leads out of .*out: remove the link"):
+        stylize(tmp_path / "album", tmp_path / "out", tiny_model)
+    assert tree(tmp_path / "home") == set()
+    (tmp_path / "out" / "deep").unlink()
+    (tmp_path / "home" / "notes.txt").write_text("mine")
+    (tmp_path / "out" / "deep").mkdir()
+    (tmp_path / "out" / "deep" / "a.png").symlink_to(tmp_path / "home" / "notes.txt")
+    stylize(tmp_path / "album", tmp_path / "out", tiny_model, overwrite=True)
+    assert (tmp_path / "home" / "notes.txt").read_text() == "mine"
+    assert not (tmp_path / "out" / "deep" / "a.png").is_symlink()  # the link was replaced, and not what it leads to
+
+
+LISTS = {
+    "list.m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:0.4,\n../secret.ts\n#EXT-X-ENDLIST\n",
+    "list.mp4": "ffconcat version 1.0\nfile secret.ts\n",
+    "list.sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 9 RTP/AVP 96\na=rtpmap:96 H264/90000\n",
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_a_list_of_other_files_is_not_a_video(tmp_path, tiny_model, name):
+    """FFmpeg would read what the list names, wherever that is."""
+    (tmp_path / "in").mkdir()
+    for folder in (tmp_path, tmp_path / "in"):
+        write_clip(folder / "secret.ts", panned(3, 48, 36), codec="mpeg2video")
+    path = tmp_path / "in" / name
+    path.write_text(LISTS[name])
+    with pytest.raises(AllaprimaError, match="seems to be a list of other files. Give those"):
+        open_container(path)
+    assert is_video(path) == (path.suffix == ".mp4")  # by its ending, so that it is named
+    with pytest.raises(AllaprimaError):
+        stylize(path, tmp_path / "out.mp4", tiny_model)
+    assert not (tmp_path / "out.mp4").exists()
+
+
+def test_a_terminal_does_not_obey_a_name(tmp_path):
+    assert visible("a\nb\x1b[2J\x9b\r é 猫") == "a\\nb\\x1b[2J\\x9b\\r é 猫"
+    (tmp_path / "x\x1b]0;title\x07\ny.png").write_bytes(b"no picture")
+    done = CliRunner().invoke(app, ["stylize", "x\x1b]0;title\x07\ny.png"])
+    assert isinstance(done.exception, AllaprimaError)
+    code = "import sys; from allaprima.commands.app import main; sys.argv[0] = 'allaprima'; main()"
+    command = [sys.executable, "-c", code, "stylize", "x\x1b]0;title\x07\ny.png"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "\x1b" not in done.stderr
+
+
+def test_an_exported_page_stays_in_its_folder(tmp_path):
+    name = "..%2f..\n<img src=x>.onnx"
+    make_model(tmp_path / name, credit="</script><script>alert(1)</script>")
+    site = export_web([tmp_path / name], tmp_path / "site")
+    assert (site / "styles" / name).is_file() and tree(tmp_path) == {name, *(f"site/{one}" for one in tree(site))}
