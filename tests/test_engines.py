@@ -4,6 +4,7 @@ import numpy as np
 
 from allaprima.infer.stylizer import Stylizer
 from browsers import needs_chromium, painted, pixels
+from services import server
 from studios import Studio
 
 pytestmark = needs_chromium
@@ -49,3 +50,12 @@ def test_when_the_server_is_killed_the_page_says_so_and_the_browser_paints(opene
     assert (pixels(page, "after") != before).any()
     page.keyboard.press("n")
     page.wait_for_function("document.getElementById('message').textContent.includes('does not answer')")
+
+
+def test_the_page_of_a_service_paints_once_the_token_was_given(opened):
+    with server("--token", "a-token-of-24-characters") as (address, _, _):
+        page = opened(f"{address}?token=a-token-of-24-characters")
+        assert page.url == address and measured(page)
+        assert "keeps no picture" in page.text_content("#promise")
+        page.reload()
+        painted(page)
