@@ -99,8 +99,8 @@ def run(app, host, port, about, *, browser=False, listener: Listener = ignore, *
     try:
         listening = socket.create_server((host, port), family=family)
     except OSError as error:
-        reason = error.strerror or error
-        raise AllaprimaError(f"{host} can't be served at port {port} ({reason}): give another with --port.") from error
+        reason = (error.strerror or str(error)).partition(" (while")[0]
+        raise AllaprimaError(f"Port {port} of {host} can't be listened at ({reason}): give another.") from error
     with listening:
         name = f"[{host}]" if ":" in host else host
         address = f"http://{name}:{listening.getsockname()[1]}/"

@@ -224,4 +224,5 @@ def serve(
     if token is not None and not (len(token) >= 16 and set(token) <= TOKEN):
         raise AllaprimaError("A token is of at least 16 letters, digits, - and _: give another with --token, or none.")
     service = Service(limits, provider, threads)
+    service.stylizer(DEFAULT_STYLE)  # a provider that does not start is told now
     run(service_app(service, names, token), host, port, about, listener=listener, **UPLINK)

@@ -204,7 +204,8 @@ def test_other_names_and_origins_are_refused(address, narrow):
         ({"token": "short"}, "16 letters"),
         ({"token": "with a space and more"}, "16"),
         ({"port": 99999}, "65535"),
-        ({"host": "192.0.2.1"}, "can't be served"),
+        ({"provider": "none"}, "no provider 'none'"),
+        ({"host": "192.0.2.1"}, "can't be listened at"),
     ],
 )
 def test_wrong_settings_are_a_sentence(wrong, said):
