@@ -62,7 +62,7 @@ def main():
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the trainings are kept")
     parser.add_argument("--styles", nargs="+", default=list(PAINTINGS))
     parser.add_argument("--architecture", default="live")
-    parser.add_argument("--steps", type=int, default=Settings().steps)
+    parser.add_argument("--steps", type=int, default=8000)
     parser.add_argument("--measured", type=int, default=6, help="held-out photos to measure on")
     parser.add_argument("--iterations", type=int, default=20, help="of L-BFGS")
     parser.add_argument("--train-only", action="store_true")

@@ -16,7 +16,7 @@ from typer import Argument, Exit, Option
 from allaprima.commands.terminal import Terminal, say
 from allaprima.core.errors import import_with_extra
 from allaprima.core.files import check_output
-from allaprima.train.settings import PRESETS, Settings, described, make_settings, preset_for
+from allaprima.train.settings import Settings, described, make_settings
 
 
 def with_settings(command: Callable) -> Callable:
@@ -41,9 +41,6 @@ def train(
     style: Annotated[Path, Argument(help="The painting: any picture file, without frame or margin.")],
     output: Annotated[
         Path | None, Option("--output", "-o", help="The model file to write. Default: the painting's name with .onnx.")
-    ] = None,
-    preset: Annotated[
-        str | None, Option(help=f"{', '.join(PRESETS)}. Default: quick on a CPU, balanced on a GPU.")
     ] = None,
     config: Annotated[Path | None, Option(help="A TOML file of settings, named as the options with _ for -.")] = None,
     resume: Annotated[
@@ -73,11 +70,8 @@ def train(
     place = import_with_extra("allaprima.models.devices").check_device(device)
     output = output or Path(style.with_suffix(".onnx").name)
     settings = None
-    if preset or config or not resume:  # else those of the checkpoint, changed
-        if not preset:
-            preset = preset_for(place.type)
-            say(f"Found {_hardware(place)}: preset {preset}.")
-        settings, changes = make_settings(preset, config, **changes), {}
+    if config or not resume:  # else those of the checkpoint, changed
+        settings, changes = make_settings(place.type, config, **changes), {}
     page = output.with_suffix(".html")
     with Terminal() as listener:
         if report:
@@ -108,14 +102,6 @@ def share_processor() -> None:
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-
-
-def _hardware(device) -> str:
-    import torch
-
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{torch.get_num_threads()} CPU cores" if device.type == "cpu" else "an Apple GPU"
 
 
 @contextmanager

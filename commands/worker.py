@@ -21,7 +21,7 @@ from allaprima.commands.train import share_processor
 from allaprima.core.errors import AllaprimaError, import_with_extra
 from allaprima.core.events import Advanced, Event, Listener
 from allaprima.core.files import write_atomically
-from allaprima.train.settings import make_settings, preset_for
+from allaprima.train.settings import make_settings
 
 EVERY, PART = 15.0, 0.02  # seconds between two models of the moment, and the part of the time that they may take
 SHOWN, POINTS = ("J", "content", "style"), 200  # the curves, and the points of each at most
@@ -62,7 +62,7 @@ def _train(folder: Path, tell: Listener) -> None:
         how = {"resume": True, "steps": job["steps"]}
     else:
         chosen = {"steps": job["steps"], "style_size": job["style_size"]}
-        how = {"settings": make_settings(preset_for(device.type), **chosen)}
+        how = {"settings": make_settings(device.type, **chosen)}
     trainer = training.begin(style, output, device=device, listener=tell, **how)
     moments = Moments(trainer, folder)
 

@@ -288,6 +288,12 @@ class ToPixels(Leaf):
     from checkerboards, that never makes a full-resolution feature map.
     """
 
+    # what a tap of a row's kernel takes of its three neighbours at half resolution: [phase, tap, neighbour]
+    TAPS = (
+        ((0.75, 0.25, 0.0), (0.25, 0.75, 0.0), (0.0, 0.75, 0.25)),
+        ((0.25, 0.75, 0.0), (0.0, 0.75, 0.25), (0.0, 0.25, 0.75)),
+    )
+
     def __init__(self, inputs):
         super().__init__()
         self.conv = nn.Conv2d(inputs, 3, 3, padding=1)
@@ -299,21 +305,14 @@ class ToPixels(Leaf):
         return cast(nn.Parameter, self.conv.bias)  # for a type checker, a Conv2d may have none
 
     def in_torch(self, x):
-        return self.conv(F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False))
+        n, _, h, w = x.shape
+        phases = F.conv2d(x, self.folded_weight(), self.bias.repeat(4), padding=1)
+        return phases.view(n, 2, 2, 3, h, w).permute(0, 3, 4, 1, 5, 2).reshape(n, 3, 2 * h, 2 * w)
 
-    @torch.no_grad()
     def folded_weight(self) -> torch.Tensor:
-        """The kernel [12, inputs, 3, 3] at half resolution, channels ordered row phase, column phase, colour.
-
-        It is read off the responses to single impulses, so it holds for whatever linear resize `in_torch` uses.
-        """
-        inputs = self.conv.in_channels
-        impulses = torch.zeros(inputs, inputs, 7, 7)
-        impulses[range(inputs), range(inputs), 3, 3] = 1
-        response = self.in_torch(impulses.to(self.conv.weight)) - self.bias.view(1, 3, 1, 1)
-        # response to an input at 3, seen at i: the kernel's tap 3 - i + 1; i runs over 4, 3, 2 for the taps 0, 1, 2
-        phases = [response[:, :, dy::2, dx::2][:, :, 2:5, 2:5].flip(2, 3) for dy in (0, 1) for dx in (0, 1)]
-        return torch.cat([phase.transpose(0, 1) for phase in phases])
+        """The kernel [12, inputs, 3, 3] at half resolution, channels ordered row phase, column phase, colour."""
+        taps = self.conv.weight.new_tensor(self.TAPS)
+        return torch.einsum("piy,qjx,ocij->pqocyx", taps, taps, self.conv.weight).flatten(0, 2)
 
     def in_onnx(self, x):
         """Rounded pixels, uint8 [N, H, W, 3], where `in_torch` gives -0.5..0.5.
@@ -323,7 +322,7 @@ class ToPixels(Leaf):
         """
         ints, constant = x.graph.ints, x.graph.constant
         bias = self.bias.repeat(4) * 255 + 127.5 + 0.5  # the cast cuts off the fraction
-        x = convolve(x, self.folded_weight() * 255, bias, pad=1)
+        x = convolve(x, self.folded_weight().detach() * 255, bias, pad=1)
         x = x.op("Clip", constant(0.0), constant(255.5)).cast(TensorProto.UINT8)
         n, h, w = (x.op("Shape").slice([axis], [axis + 1], [0]) for axis in (0, 2, 3))
         height, width = (size.op("Mul", ints(2)) for size in (h, w))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from allaprima.train import schedule
 from allaprima.train.settings import Settings
 
-LONG = Settings(steps=1000, warmup=30, learning_rate=0.005, stylization=0.6, beta=2.5)
+LONG = Settings(steps=1000, warmup=30, learning_rate=0.005, stylization=0.6, beta=5.0)
 
 
 def test_the_learning_rate_warms_up_and_falls_to_zero():
@@ -33,18 +33,25 @@ def test_ever_more_steps_are_made_with_settled_norms():
     assert [schedule.settled(replace(LONG, seed=1), step) for step in range(1000)] != found
 
 
-@given(step=st.integers(0, 999), content=st.floats(1e-6, 1e3), style=st.floats(1e-6, 1e3), beta=st.floats(2.5 / 3, 7.5))
-def test_beta_is_steered_to_the_stylization(step, content, style, beta):
-    """Too near to the photos: beta grows; too far: it shrinks; by 2 % at most, within bounds, and only in the middle."""
-    after = schedule.steered(LONG, step, beta, content, style)
-    assert 2.5 / 3 <= after <= 7.5 and abs(math.log(after / beta)) <= 0.02 + 1e-9
-    if not 100 <= step < 800:
+COSTS = st.floats(1e-6, 1e3)
+
+
+@given(
+    step=st.integers(1, 999), rows=st.lists(st.tuples(COSTS, COSTS), min_size=60, max_size=60), beta=st.floats(0.5, 60)
+)
+def test_beta_is_steered_to_the_style_and_not_beyond_the_stylization(step, rows, beta):
+    """Too far from the photos, or painted: beta shrinks; else it grows; by 2 % at most, within bounds, in the middle only."""
+    history = [{"content": content, "style": style} for content, style in (rows * 20)[:step]]
+    after = schedule.steered(LONG, history, beta)
+    assert 0.5 <= after <= 60 and abs(math.log(after / beta)) <= 0.02 + 1e-9
+    content, style = np.mean([list(row.values()) for row in history[-50:]], 0)
+    if not 1000 * schedule.STEER[0] <= step < 1000 * schedule.STEER[1]:
         assert after == beta
-    elif content > 0.6 or (style < 1 / 6 and content > 0.6 * (6 * style) ** 2):
-        assert after < beta or after == 2.5 / 3
-    elif content < 0.6 * min(1, 6 * style) ** 2 * (1 - 1e-9):
-        assert after > beta or after == 7.5
-    assert schedule.steered(replace(LONG, stylization=0.0), step, beta, content, style) == beta
+    elif content > 0.6 * (1 + 1e-9) or style < 0.2 * (1 - 1e-9):
+        assert after < beta or after == 0.5
+    elif content < 0.6 * (1 - 1e-9) and style > 0.2 * (1 + 1e-9):
+        assert after > beta or after == 60
+    assert schedule.steered(replace(LONG, stylization=0.0), history, beta) == beta
 
 
 @pytest.mark.parametrize("batch, ready", [(1, 64), (4, 16), (64, 4)])

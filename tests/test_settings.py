@@ -13,13 +13,13 @@ from allaprima.commands.train import train
 from allaprima.core.errors import AllaprimaError
 from allaprima.models.loss_network import CONVS
 from allaprima.models.transformer import ARCHITECTURES
-from allaprima.train.settings import AS_PUBLISHED, PRESETS, Settings, change, make_settings, parse_layers
+from allaprima.train.settings import AS_PUBLISHED, SUITED, Settings, change, make_settings, parse_layers
 from allaprima.train.trainer import OPTIMIZERS
 from training import STYLE, run_cli
 
 NAMES = [each.name for each in dataclasses.fields(Settings)]
 # For each place that says something about a training, in the order in which they count: something to say there.
-PLACES = ("architecture", "preset", "file", "command")
+PLACES = ("architecture", "device", "file", "command")
 
 
 def test_every_setting_is_an_option_a_line_of_toml_and_a_keyword(tmp_path, monkeypatch, capsys):
@@ -31,7 +31,7 @@ def test_every_setting_is_an_option_a_line_of_toml_and_a_keyword(tmp_path, monke
         value = getattr(Settings(), each.name)
         text = repr(value).replace("'", '"').replace(":", " =").replace("True", "true").replace("False", "false")
         (tmp_path / "one.toml").write_text(f"{each.name} = {text}" if value is not None else "")
-        assert getattr(make_settings("quick", tmp_path / "one.toml"), each.name) == value
+        assert getattr(make_settings("cpu", tmp_path / "one.toml"), each.name) == value
         assert getattr(change(Settings(), {each.name: value}), each.name) == value
         assert each.metadata["help"].endswith(".") and f"{each.name}: " in Settings.__doc__
 
@@ -45,29 +45,29 @@ def test_choices_are_what_there_is():
 @pytest.mark.parametrize("said", [c for n in range(5) for c in itertools.combinations(PLACES, n)])
 @pytest.mark.parametrize("where", ["file", "command"])
 def test_what_counts_is_one_order(tmp_path, said, where):
-    """Defaults < as published < preset < TOML < command line, wherever the architecture is named."""
+    """Defaults < as published < what suits the device < TOML < command line, wherever the architecture is named."""
     layers = {"file": {}, "command": {}}
     wanted = Settings().learning_rate
     if "architecture" in said:
         layers[where]["architecture"] = "johnson"
         wanted = AS_PUBLISHED["johnson"]["learning_rate"]
-    presets = {"it": {"learning_rate": 0.002} if "preset" in said else {}}
-    wanted = 0.002 if "preset" in said else wanted
+    suited = {"learning_rate": 0.002} if "device" in said else {}
+    wanted = suited.get("learning_rate", wanted)
     for place, rate in ("file", 0.004), ("command", 0.003):
         if place in said:
             layers[place]["learning_rate"] = wanted = rate
     config = tmp_path / "my.toml"
     config.write_text("\n".join(f"{name} = {value!r}" for name, value in layers["file"].items()))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(PRESETS, "it", presets["it"])
-        settings = make_settings("it", config, **layers["command"])
+        patch.setitem(SUITED, "mps", suited)
+        settings = make_settings("mps", config, **layers["command"])
     assert settings.learning_rate == wanted
     assert settings.optimizer == ("adam" if "architecture" in said else "soap")
 
 
 def test_the_architecture_of_the_command_line_replaces_that_of_the_file_with_all_that_goes_with_it(tmp_path):
     (tmp_path / "my.toml").write_text('architecture = "johnson"')
-    assert make_settings("quick", tmp_path / "my.toml", architecture="live") == Settings()
+    assert make_settings("cpu", tmp_path / "my.toml", architecture="live") == Settings()
 
 
 def test_a_beta_that_is_given_is_not_steered():
@@ -76,6 +76,14 @@ def test_a_beta_that_is_given_is_not_steered():
     assert change(Settings(), {"beta": None}).stylization == Settings().stylization > 0
     assert change(Settings(), {"stylization": 0.8}, {"beta": 4}).stylization == 0
     assert change(Settings(), {"beta": 4}, {"stylization": 0.8}).stylization == 0.8
+
+
+def test_minutes_and_steps_are_alternatives():
+    """The later one counts; of both at once, the steps."""
+    assert Settings().minutes == 5 and Settings().steps == 0
+    assert change(Settings(), {"steps": 7}, {"minutes": 20}).steps == 0
+    assert change(Settings(), {"minutes": 20}, {"steps": 7}).steps == 7
+    assert change(Settings(), {"minutes": 20, "steps": 7}).steps == 7
 
 
 def test_johnson_is_trained_as_it_was_published_unless_told_otherwise():
@@ -90,7 +98,7 @@ def test_values_come_in_the_types_that_people_have(tmp_path):
     assert type(settings.steps) is int and type(settings.beta) is type(settings.tv) is float
     assert settings.photos == str(tmp_path)
     (tmp_path / "windows.toml").write_bytes("\ufeffsteps = 7\r\nstyle_layers = 'relu1_2'\r\n".encode())
-    settings = make_settings("quick", tmp_path / "windows.toml")
+    settings = make_settings("cpu", tmp_path / "windows.toml")
     assert settings.steps == 7 and settings.style_layers == {"relu1_2": 1.0}
     assert parse_layers("relu3_3, relu4_3=0.5") == {"relu3_3": 1.0, "relu4_3": 0.5}
 
@@ -112,10 +120,10 @@ def test_any_value_of_any_setting_is_taken_or_refused_in_one_sentence(name, valu
 @pytest.mark.parametrize(
     "text, sentence",
     [
-        ("step = 3", "There is no setting 'step'. The settings are: architecture, start, steps"),
-        ("steps = 'many'", "steps must be a whole number of at least 1, not 'many'."),
-        ("steps = 1.5", "steps must be a whole number of at least 1, not 1.5."),
-        ("steps = 0", "steps must be a whole number of at least 1, not 0."),
+        ("step = 3", "There is no setting 'step'. The settings are: architecture, start, minutes, steps"),
+        ("steps = 'many'", "steps must be a whole number of at least 0, not 'many'."),
+        ("steps = 1.5", "steps must be a whole number of at least 0, not 1.5."),
+        ("steps = -1", "steps must be a whole number of at least 0, not -1."),
         ("steps = true", "steps must be a whole number"),
         ("learning_rate = inf", "learning_rate must be a number above 0, not inf."),
         ("early_size = 0.4", "early_size must be a number from 0.5 to 1, not 0.4."),

@@ -51,7 +51,7 @@ def test_a_training_is_told_and_not_replaced(tmp_path, monkeypatch, capsys):
         ([STYLE, "-o", "empty.jpg/x.onnx"], "folder"),
         ([STYLE, "-o", "y.onnx"], "y.run is a file"),
         ([STYLE, "-o", "x.onnx", "--resume"], "no training to continue"),
-        ([STYLE, "-o", "x.onnx", "--preset", "fast"], "quick, balanced, best"),
+        ([STYLE, "-o", "x.onnx", "--minutes", "0"], "minutes must be a number above 0"),
         ([STYLE, "-o", "x.onnx", "--device", "cuda:7"], "no device"),
         ([STYLE, "-o", "x.onnx", "--architecture", "unet"], "live, best or johnson"),
         ([STYLE, "-o", "x.onnx", "--from", "nowhere"], "start must be pretrained or scratch"),

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 from torch.nn import functional as F
 
 from allaprima.core.contract import Card
@@ -140,12 +141,11 @@ def test_settling_leaves_the_other_norms_in_training():
 
 def test_folded_pixels_are_resize_and_convolution():
     layer = ToPixels(5).double()
+    nn.init.normal_(layer.bias)
     x = torch.randn(2, 5, 9, 7, dtype=torch.float64)
-    folded = F.conv2d(x, layer.folded_weight(), layer.conv.bias.repeat(4), padding=1)
-    n, _, h, w = folded.shape
-    pixels = folded.view(n, 2, 2, 3, h, w).permute(0, 3, 4, 1, 5, 2).reshape(n, 3, 2 * h, 2 * w)
+    expected = layer.conv(F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False))
     inside = (..., slice(2, -2), slice(2, -2))  # at the very border the resize repeats pixels, the folded form sees 0
-    torch.testing.assert_close(pixels[inside], layer(x)[inside], rtol=0, atol=1e-12)
+    torch.testing.assert_close(layer(x)[inside], expected[inside], rtol=0, atol=1e-12)
 
 
 def test_the_contract(exported):
@@ -195,7 +195,7 @@ def test_pictures_of_a_batch_do_not_see_each_other(exported):
 
 def test_a_wrong_graph_fails_the_export(tmp_path, monkeypatch):
     network = network_of("live")
-    monkeypatch.setattr(ToPixels, "folded_weight", lambda self: torch.zeros(12, self.conv.in_channels, 3, 3))
+    monkeypatch.setattr(ToPixels, "in_torch", lambda self, x: x.new_zeros(len(x), 3, 2 * x.shape[2], 2 * x.shape[3]))
     with pytest.raises(AllaprimaError, match="differs from the network"):
         exporting.export(network, tmp_path / "wrong.onnx", Card())
     assert not list(tmp_path.iterdir())

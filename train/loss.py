@@ -8,15 +8,16 @@ J is reported without what is added, so that a network and the optimizer are mea
 
 import torch
 
+from allaprima.train.schedule import steadied
 from allaprima.train.settings import Settings
 
 NOISE = 2 / 255  # standard deviation of the noise on photos that pictures should not show: that of a camera by day
 PERIOD = 8  # pixels: the networks halve a picture three times, so their own pattern can have no longer period
 
 
-def added_weights(settings: Settings) -> dict[str, float]:
-    """The weights of the terms that are added to J, by name; those of weight 0 are left out."""
-    weights = {"noise": settings.stability, "grid": settings.evenness}
+def added_weights(settings: Settings, step: int) -> dict[str, float]:
+    """The weights of the terms that are added to J in a step, by name; those of weight 0 are left out."""
+    weights = {"noise": settings.stability if steadied(settings, step) else 0.0, "grid": settings.evenness}
     return {name: weight for name, weight in weights.items() if weight}
 
 

@@ -19,7 +19,7 @@ from allaprima.media.pictures import read_rgb
 from allaprima.models.perceptual import PerceptualLoss, balance
 from allaprima.models.tensors import as_style
 from allaprima.train.settings import Settings
-from allaprima.train.trainer import BALANCE_SEED, OPTIMIZERS, Trainer, objective_of
+from allaprima.train.trainer import BALANCE, BALANCE_SEED, OPTIMIZERS, Trainer, objective_of
 
 # At a rate like that of one style, J explodes in the first steps.
 SETTINGS = {"start": "scratch", "steps": 9000, "learning_rate": 2e-3, "warmup": 200}
@@ -52,14 +52,13 @@ class ManyStyles(Trainer):
 
     def __init__(self, paintings: list, settings: Settings, device=None):
         super().__init__(paintings[0], settings, device)
-        random, photos = np.random.default_rng(settings.seed), self.crops(8, BALANCE_SEED)
+        random, photos = np.random.default_rng(settings.seed), self.crops(BALANCE, BALANCE_SEED)
         pictures = [picture for file in paintings for picture in variants(read_rgb(file), random)]
         self.styles = [LearnedStyle(self, picture, photos) for picture in pictures]
         common = [parameter for name, parameter in self.network.named_parameters() if not is_own(name)]
         own = [parameter for style in self.styles for parameter in style.parameters.values()]
         self.optimizer = OPTIMIZERS["soap"](common, settings.learning_rate)
         self.own_optimizer = OPTIMIZERS["adam"](own, settings.learning_rate)
-        self.added = {}
         self.terms = self.costs  # never compiled: it differs from step to step
 
     def step(self):

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,10 +19,11 @@ from allaprima.models.export import export
 from allaprima.models.tensors import to_image, to_tensor
 from allaprima.train.card import make_card
 from allaprima.train.checkpoint import checkpoint_of, read_checkpoint, snapshot_steps, write_checkpoint
-from allaprima.train.settings import Settings, change, make_settings, preset_for
+from allaprima.train.settings import Settings, change, make_settings
 from allaprima.train.trainer import Diverged, Trainer
 
 TASK = "training"
+PROBE = 24  # steps of the short training by which a long one is planned
 KEEP_EVERY = 50  # steps between checkpoints; after a divergence at most so many are done again
 ROLLBACKS = 5  # divergences after which a training is given up
 
@@ -59,7 +61,7 @@ def train_style(
     """Train a network to paint like one picture and write it as a model file; returns the path of that.
 
     style: the painting, any picture file. output: the `.onnx` file to write; beside it appears a folder (`.run`) with the
-    checkpoint and previews. settings: None for the preset that suits the machine, changed by `changes`, settings by name
+    checkpoint and previews. settings: None for those that suit the machine, changed by `changes`, settings by name
     (`steps=500`; `help(Settings)` lists them). resume: continue from the checkpoint; only `steps` may differ from its
     settings. overwrite: replace a model and a checkpoint that are there. device: cpu, cuda or mps; None for the best there
     is. listener: gets the events (core/events.py). stop: asked after each step; True saves a checkpoint and raises
@@ -88,7 +90,7 @@ def begin(
             f"settings must be Settings, not {type(settings).__name__}: give values by name, as steps=500."
         )
     if settings is None:
-        settings = saved[1]["settings"] if saved else make_settings(preset_for(device.type))
+        settings = saved[1]["settings"] if saved else make_settings(device.type)
     settings = change(settings, changes)
     if saved and replace(settings, steps=saved[1]["settings"].steps) != saved[1]["settings"]:
         raise AllaprimaError("A training continues with the settings that it began with: only steps may differ.")
@@ -99,7 +101,22 @@ def begin(
         listener(Warned(f"{trainer.photos.skipped} files of {settings.photos} can't be read and are left out."))
     if saved:
         _restore(trainer, saved, checkpoint_of(output))
+    elif not settings.steps:
+        trainer.start_over(_steps_in(settings.minutes, trainer))
     return trainer
+
+
+def _steps_in(minutes: float, trainer: Trainer) -> int:
+    """How many steps so many minutes are, from a training of PROBE steps: it has all kinds of steps in their proportions."""
+    seconds = 0.0
+    for _ in range(2):  # the first time is slower: all is compiled then
+        trainer.start_over(PROBE)
+        began = time.perf_counter()
+        for _ in range(PROBE):
+            with suppress(Diverged):
+                trainer.step()
+        seconds = time.perf_counter() - began
+    return max(1, round(60 * minutes * PROBE / seconds))
 
 
 def _checked_output(output, style, replaces: bool) -> Path:

@@ -14,8 +14,10 @@ REUSE, WAITING = 4, 64  # how often a photo's crop comes back, and about how man
 EARLY = 0.7  # part of the steps that is made with smaller crops
 SETTLE = 0.1, 0.7  # parts of the steps: none before, all after are made with the fixed numbers of the normalizations
 STEER = 0.1, 0.8  # parts of the steps between which beta is steered
-STEERED = 3  # beta is steered within this factor of the one in the settings
-PAINTED = 1 / 6  # style cost from which on less of the photo is given up
+SEEN = 50  # steps whose mean costs steer it: one photo says little
+BETAS = 0.5, 60.0  # the range that it is steered in
+PAINTED = 0.2  # style cost at which a picture is painted; it falls further while steps get smaller
+STEADY = 0.5  # part of the steps from which on pictures are kept from showing noise
 GRADIENT = 1e6  # norm that gradients are cut to
 BEGINNING, EXPLODED = 20, 10  # steps, and the multiple of their highest J that is a divergence
 
@@ -37,19 +39,24 @@ def settled(settings: Settings, step: int) -> bool:
     return np.random.default_rng((settings.seed, step, 1)).random() < part
 
 
-def steered(settings: Settings, step: int, beta: float, content: float, style: float) -> float:
-    """The beta for `step`, from that of the step before and its costs.
+def steered(settings: Settings, history: list[dict[str, float]], beta: float) -> float:
+    """The beta for the next step, from that of the last one and the costs of the steps so far.
 
-    It moves towards pictures as far from their photos as the settings want, or less far where that is enough for the style;
-    not while the first shapes appear, and not once steps are small, so that the end of a training is that of one objective.
+    It rises until the style is there (PAINTED), but not beyond the content cost that the settings allow; not while the
+    first shapes appear, and not once steps are small, so that the end of a training is that of one objective.
     """
-    s = settings
-    if not (s.stylization and content and style and STEER[0] <= step / s.steps < STEER[1]):
+    s, step = settings, len(history)
+    if not (s.stylization and s.alpha and beta and STEER[0] <= step / s.steps < STEER[1]):
         return beta
-    wanted = s.stylization * min(1.0, style / PAINTED) ** 2
-    missing = max(-1.0, min(1.0, math.log(wanted / content)))
+    content, style = (np.mean([row[name] for row in history[-SEEN:]]) for name in ("content", "style"))
+    missing = max(-1.0, min(1.0, math.log(style / PAINTED), math.log(s.stylization / content)))
     beta = beta * math.exp(missing * min(0.02, 30 / s.steps))
-    return max(s.beta / STEERED, min(STEERED * s.beta, beta))
+    return max(BETAS[0], min(BETAS[1], beta))
+
+
+def steadied(settings: Settings, step: int) -> bool:
+    """Whether a step looks at noise too: not in the first half, in which the second picture takes a third of the time."""
+    return step >= STEADY * settings.steps
 
 
 def batch_number(settings: Settings, step: int) -> int:

@@ -43,7 +43,15 @@ class Settings:
         choices=("pretrained", "scratch"),
         options=("--start", "--from"),
     )
-    steps: int = _setting(2200, MODEL, "Steps of the optimizer.", least=1)
+    minutes: float = _setting(
+        5.0, MODEL, "How long to train: 5 is a sketch, 20 a style, 120 about as good as it gets.", above=0
+    )
+    steps: int = _setting(
+        0,
+        MODEL,
+        "Steps of the optimizer. 0 is as many as the minutes allow, by the rate of the first seconds.",
+        least=0,
+    )
     batch: int = _setting(1, MODEL, "Photos in a step.", least=1)
     size: int = _setting(256, MODEL, "Side of the training crops in pixels.", least=64)
     early_size: float = _setting(
@@ -62,10 +70,10 @@ class Settings:
     )
     alpha: float = _setting(1.0, OBJECTIVE, "Weight of the content cost.", least=0)
     beta: float = _setting(
-        2.5, OBJECTIVE, "Weight of the style cost; when given, it is fixed and stylization is not used.", least=0
+        5.0, OBJECTIVE, "Weight of the style cost; when given, it is fixed and stylization is not used.", least=0
     )
     stylization: float = _setting(
-        0.6,
+        0.75,
         OBJECTIVE,
         "How far to go from the photo: 0.4 a little, 0.8 far. It is the content cost that beta is steered to, where 1 is "
         "that of another photo; 0 leaves beta as it is.",
@@ -80,7 +88,7 @@ class Settings:
         {"relu3_3": 1.0}, OBJECTIVE, "Layers of the content cost and their weights."
     )
     style_layers: dict[str, float] = _setting(
-        {"relu1_2": 1.0, "relu2_2": 1.0, "relu3_3": 1.0, "relu4_3": 1.0},
+        {"relu1_2": 0.5, "relu2_2": 1.0, "relu3_3": 1.5, "relu4_3": 1.0},
         OBJECTIVE,
         "Layers of the style cost and their weights.",
     )
@@ -183,42 +191,36 @@ Settings.__doc__ = (
     (Settings.__doc__ or "") + "\n" + "\n".join(f"    {each.name}: {described(each)}" for each in fields(Settings))
 )
 
-PRESETS = {
-    "quick": {},
-    "balanced": {"steps": 4000, "batch": 4, "early_size": 1.0},  # a second size would be compiled anew
-    "best": {"architecture": "best", "steps": 20000, "batch": 4},
-}
+# What else suits a device: a GPU is idle with one photo, and a second size of crops would be compiled anew.
+SUITED = {"cuda": {"batch": 4, "early_size": 1.0}}
 
+ALTERNATIVES = {"minutes": "steps", "beta": "stylization"}
 
 # What a network was published with, and is trained with unless told otherwise: johnson diverges with our optimizer.
 AS_PUBLISHED = {"johnson": {"optimizer": "adam", "learning_rate": 1e-3, "stability": 0.0, "evenness": 0.0}}
 
 
-def preset_for(device_type: str) -> str:
-    """`quick` for a CPU, minutes of training; `balanced` for a GPU ("cuda")."""
-    return "balanced" if device_type == "cuda" else "quick"
+def make_settings(device_type="cpu", config=None, **overrides) -> Settings:
+    """The settings of a training: the defaults, changed by what suits a device of that type ("cpu", "cuda" or "mps"), by a
+    TOML file `config`, and by `overrides` that are not None.
 
-
-def make_settings(preset: str, config=None, **overrides) -> Settings:
-    """The settings of a training: a preset, changed by a TOML file `config`, changed by `overrides` that are not None.
-
-    Raises AllaprimaError for an unknown preset or setting, a wrong type or range, or a file that can't be read.
+    Raises AllaprimaError for an unknown setting, a wrong type or range, or a file that can't be read.
     """
-    if preset not in PRESETS:
-        raise AllaprimaError(f"There is no preset {preset!r}. Choose one of: {', '.join(PRESETS)}.")
-    return change(_DEFAULTS, PRESETS[preset], _read_config(config) if config else {}, overrides)
+    return change(_DEFAULTS, SUITED.get(device_type, {}), _read_config(config) if config else {}, overrides)
 
 
 def change(settings: Settings, *layers: dict) -> Settings:
     """`settings`, changed by what a newly named architecture was published with, then by each of `layers` in turn.
 
-    layers: values by name; None leaves a setting as it is. A beta is an alternative to a stylization, so one that is
-    given turns the steering of earlier layers off. Raises AllaprimaError for an unknown name, a wrong type or range.
+    layers: values by name; None leaves a setting as it is. One that is given turns the alternative to it in earlier layers
+    off: minutes the steps, beta the stylization that steers it. Raises AllaprimaError for an unknown name, a wrong type or range.
     """
     given = {}
     for layer in layers:
         layer = {name: value for name, value in layer.items() if value is not None}
-        given |= {"stylization": 0.0} | layer if "beta" in layer else layer
+        for name, other in ALTERNATIVES.items():
+            layer = {other: 0} | layer if name in layer else layer
+        given |= layer
     known = [each.name for each in fields(Settings)]
     for name in given:
         if name not in known:

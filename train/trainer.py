@@ -6,6 +6,7 @@ network's parameters go down the gradient of the J that the optimizer of Gatys e
 
 import hashlib
 import math
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -25,7 +26,10 @@ from allaprima.train.settings import Settings
 from allaprima.train.soap import BETAS, Soap
 
 OPTIMIZERS = {"soap": Soap, "adam": partial(torch.optim.Adam, betas=BETAS)}
-BALANCE_SEED = 2**62  # the crops that the objective is balanced on: none that a step draws
+BALANCE, BALANCE_SEED = 32, 2**62  # the crops that the objective is balanced on: none that a step draws
+
+
+ABSENT = -1.0  # in a checkpoint, for a cost that a step did not compute: costs are never negative
 
 
 class Diverged(Exception):
@@ -36,7 +40,7 @@ class Trainer:
     """A training in progress: the network, its optimizer, the objective, the photos, and the history of costs.
 
     style: path of the painting. device: a name, or None for the best there is. listener: is told of a download.
-    history: for each step done J and the cost of each term, by name, before its weight. seconds: spent in steps.
+    history: for each step done J and the cost of each of its terms, by name, before its weight. seconds: spent in steps.
     rate_factor: halved by a divergence. Raises AllaprimaError for what can't be read, or a device that is not there.
     """
 
@@ -49,18 +53,24 @@ class Trainer:
         dtype = fast_dtype(self.device)
         network = LossNetwork(settings.loss_network, settings.pooling, settings.loss_weights, dtype, listener)
         network.to(self.device)
-        self.objective = balance(network, painting, self.crops(8, BALANCE_SEED), objective_of(settings))
+        self.objective = balance(network, painting, self.crops(BALANCE, BALANCE_SEED), objective_of(settings))
         self.loss = PerceptualLoss(network, self.objective)
-        self.of_J, self.added = [*self.objective.weights], added_weights(settings)
+        self.of_J = [*self.objective.weights]
         self.style_targets = self.loss.style_targets(painting)
 
+        self.terms = torch.compile(self.costs) if self.device.type == "cuda" else self.costs
+        self.start_over(settings.steps)
+
+    def start_over(self, steps: int) -> None:
+        """Forget what was learned, and begin a training of so many steps."""
+        self.settings = settings = replace(self.settings, steps=steps)
         torch.manual_seed(settings.seed)
         self.start = settings.start if start_of(settings.architecture) else "scratch"
         self.network = transformer(settings.architecture, self.start)
         self.network.to(self.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.optimizer = OPTIMIZERS[settings.optimizer](self.network.parameters(), settings.learning_rate)
+        self.objective.beta = settings.beta
         self.batches = Batches(settings, self.crops, self.loss.content_targets)
-        self.terms = torch.compile(self.costs) if self.device.type == "cuda" else self.costs
         self.history, self.rate_factor, self.seconds = [], 1.0, 0.0
 
     @property
@@ -80,10 +90,11 @@ class Trainer:
         if self.settled():
             self.network.settle()
         photos, content_targets = self.batches.at(self.done)
-        noise = noise_for(photos, self.settings, self.done) if "noise" in self.added else None
+        added = added_weights(self.settings, self.done)
+        noise = noise_for(photos, self.settings, self.done) if "noise" in added else None
         costs = self.terms(photos, content_targets, noise)
         J = weighted_sum(self.objective.weights, costs).mean()
-        loss = J + weighted_sum(self.added, costs)
+        loss = J + weighted_sum(added, costs)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), schedule.GRADIENT)
@@ -93,15 +104,14 @@ class Trainer:
             raise Diverged
         self.optimizer.step()
         self.history.append(row)
-        beta = self.objective.beta
-        self.objective.beta = schedule.steered(self.settings, self.done, beta, row["content"], row["style"])
+        self.objective.beta = schedule.steered(self.settings, self.history, self.objective.beta)
         return row
 
     def costs(self, photos, content_targets, noise) -> dict[str, torch.Tensor]:
         """The cost of each term for the network's pictures of `photos`, by name: of J one for each picture, [N], and those
         that are added. The loss network, most of a step's work, need not see the noise."""
         inputs = photos if noise is None else torch.cat([photos, photos + noise])
-        # on a CPU the network is a tenth of the work and gains nothing from bfloat16
+        # on a CPU the network gains nothing from bfloat16
         with torch.autocast(self.device.type, self.loss.network.dtype, enabled=self.device.type == "cuda"):
             pictures = self.network(inputs)
         stylized, *noisy = pictures.float().split(len(photos))
@@ -109,7 +119,7 @@ class Trainer:
         if noisy:
             added["noise"] = noise_cost(stylized, *noisy)
         parts = self.loss.parts(stylized, content_targets, self.style_targets)
-        if "grid" in self.added:
+        if self.settings.evenness:
             added["grid"] = grid_cost(stylized - photos)
         return {name: parts[name] for name in self.of_J} | added
 
@@ -145,8 +155,9 @@ class Trainer:
         tensors = {f"network.{key}": value for key, value in self.network.state_dict().items()}
         for number, slots in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{number}.{slot}": value for slot, value in slots.items()}
-        terms = list(self.history[0]) if self.history else []
-        tensors["history"] = torch.tensor([list(row.values()) for row in self.history], dtype=torch.float64)
+        terms = list(dict.fromkeys(name for row in self.history for name in row))
+        rows = [[row.get(name, ABSENT) for name in terms] for row in self.history]
+        tensors["history"] = torch.tensor(rows, dtype=torch.float64)
         return tensors, {
             "settings": self.settings.to_dict(),
             "objective": self.objective.to_dict(),
@@ -166,7 +177,8 @@ class Trainer:
                 slots.setdefault(int(number), {})[slot] = value.clone()
         state = self.optimizer.state_dict()
         self.optimizer.load_state_dict({"state": slots, "param_groups": state["param_groups"]})
-        self.history = [dict(zip(values["terms"], row, strict=True)) for row in tensors["history"].tolist()]
+        rows = [zip(values["terms"], row, strict=True) for row in tensors["history"].tolist()]
+        self.history = [{name: cost for name, cost in row if cost != ABSENT} for row in rows]
         self.objective = self.loss.objective = Objective(**values["objective"])
         self.rate_factor, self.seconds = values["rate_factor"], values["seconds"]
 
