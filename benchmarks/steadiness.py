@@ -50,7 +50,7 @@ def main():
     rows = [["the clip", "", "1.0", "1.0", "1.0", f"{1000 * e_warp(yardstick, masks, yardstick.frames):.2f}"]]
     for model in options.models:
         stylizer = Stylizer(model, foreign=options.foreign)
-        for way, controls in (("", Controls()),):
+        for way, controls in (("", Controls()), ("--steady", Controls(steady=True))):
             painted = paint_frames(stylizer, yardstick.frames, controls)
             multiples = vars(yardstick.measure(painted).over(yardstick.own)).values()
             e = f"{1000 * e_warp(yardstick, masks, painted):.2f}"

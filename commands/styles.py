@@ -24,6 +24,9 @@ Stroke = Annotated[
     ),
 ]
 KeepColors = Annotated[bool, typer.Option("--keep-colors", help="Keep the colours of the photo.")]
+Steady = Annotated[
+    bool, typer.Option("--steady", help="Keep strokes on what they paint when things move, in videos and live.")
+]
 Provider = Annotated[
     str | None,
     typer.Option(help="Run on cpu, cuda, coreml, directml, openvino or tensorrt; the best installed one if not given."),
@@ -51,6 +54,7 @@ def stylize(
     strength: Strength = 1.0,
     stroke: Stroke = None,
     keep_colors: KeepColors = False,
+    steady: Steady = False,
     provider: Provider = None,
     threads: Threads = None,
     foreign: Foreign = None,
@@ -64,7 +68,7 @@ def stylize(
     from allaprima.core.contract import Controls
     from allaprima.infer.jobs import stylize
 
-    controls = Controls(strength, stroke, keep_colors)
+    controls = Controls(strength, stroke, keep_colors, steady)
 
     def run(sources, output):
         """The paths are printed at the end, those of a folder too that a broken file is in: bars are drawn till then."""
@@ -108,6 +112,7 @@ def live(
     strength: Strength = 1.0,
     stroke: Stroke = None,
     keep_colors: KeepColors = False,
+    steady: Steady = False,
     size: Annotated[str | None, typer.Option(help="The camera's picture size, 640x480 say.")] = None,
     mirror: Annotated[bool, typer.Option("--mirror", help="Flip left and right, as a mirror does.")] = False,
     display: Annotated[
@@ -149,7 +154,7 @@ def live(
         run_live(
             styles,
             source,
-            controls=Controls(strength, stroke, keep_colors),
+            controls=Controls(strength, stroke, keep_colors, steady),
             size=parse_size(size) if size else None,
             mirror=mirror,
             display=not pipe if display is None else display,
@@ -233,6 +238,7 @@ def bench(
     strength: Strength = 1.0,
     stroke: Stroke = None,
     keep_colors: KeepColors = False,
+    steady: Steady = False,
     provider: Provider = None,
     threads: Threads = None,
     foreign: Foreign = None,
@@ -249,7 +255,7 @@ def bench(
 
     how = {"provider": provider, "threads": threads, "foreign": foreign}
     if video is not None:
-        controls = Controls(strength, stroke, keep_colors)
+        controls = Controls(strength, stroke, keep_colors, steady)
         return _bench_video(model, video, output, controls=controls, frames=frames, overwrite=overwrite, **how)
     from allaprima.infer.bench import bench
 

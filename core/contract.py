@@ -36,12 +36,14 @@ class Controls:
     stroke: the size of strokes in proportion to the picture, 0.5 to 2, where 1 is what the network paints at 640x480,
     whatever the picture's size (infer/strokes.py); None leaves the network's strokes, of so many pixels, as they are.
     keep_colors: the photo's colours, the painting's strokes (media/luminance.py).
+    steady: in a video or live, strokes stay on what they paint (infer/steady.py); a single picture is not changed by it.
     Raises AllaprimaError for a value out of range.
     """
 
     strength: float = 1.0
     stroke: float | None = None
     keep_colors: bool = False
+    steady: bool = False
 
     def __post_init__(self):
         if not isinstance(self.strength, Real) or not 0 <= self.strength <= 1:
@@ -49,7 +51,7 @@ class Controls:
         if self.stroke is not None and not (isinstance(self.stroke, Real) and STROKES[0] <= self.stroke <= STROKES[1]):
             least, most = STROKES
             raise AllaprimaError(f"stroke must be a number from {least} to {most}, or None, not {self.stroke!r}.")
-        for name in ("keep_colors",):
+        for name in ("keep_colors", "steady"):
             if not isinstance(value := vars(self)[name], bool):
                 raise AllaprimaError(f"{name} must be True or False, not {value!r}.")
 

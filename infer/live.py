@@ -26,6 +26,7 @@ from allaprima.infer.library import find_style
 from allaprima.infer.modelcheck import read_model
 from allaprima.infer.modelfile import read_card
 from allaprima.infer.overlay import Meter, View, describe
+from allaprima.infer.steady import Steady
 from allaprima.infer.stylizer import Stylizer
 from allaprima.media.clips import STANDARD_INPUT
 from allaprima.media.mailbox import Mailbox, Shot
@@ -255,8 +256,13 @@ class Live:
     # The second stage
 
     def _paint(self):
+        steady = Steady()
         while (shot := self.taken.get()) is not None:
-            self.painted.put(replace(shot, painted=self._stylizer()(shot.photo, self.controls)))
+            stylizer, controls = self._stylizer(), self.controls
+            painted = stylizer(shot.photo, controls)
+            if controls.steady:
+                painted = steady(shot.photo, painted, by=(stylizer, controls))
+            self.painted.put(replace(shot, painted=painted))
 
     def _stylizer(self):
         """The style that is chosen now; where its model can't be opened, the one that was in use."""
@@ -331,6 +337,8 @@ class Live:
             self.controls = replace(self.controls, stroke=next(larger, None))
         elif key == "c":
             self.controls = replace(self.controls, keep_colors=not self.controls.keep_colors)
+        elif key == "t":
+            self.controls = replace(self.controls, steady=not self.controls.steady)
         elif key in PARTS:
             setattr(self.view, PARTS[key], not getattr(self.view, PARTS[key]))
         elif key == "m":

@@ -15,6 +15,7 @@ HELP = [
     "+ -\tstrength",
     "b\tbrush size",
     "c\tthe photo's colours",
+    "t\tsteady strokes",
     "o\toriginal beside it",
     "m\tmirror",
     "f\tfull screen",
@@ -88,7 +89,8 @@ def describe(controls) -> str:
     """What is turned, as the status line has it."""
     stroke = "" if controls.stroke is None else f"  stroke {controls.stroke:g}"
     colours = "  photo's colours" if controls.keep_colors else ""
-    return f"{controls.strength:.0%}{stroke}{colours}"
+    steady = "  steady" if controls.steady else ""
+    return f"{controls.strength:.0%}{stroke}{colours}{steady}"
 
 
 def write_on(rgb, top, bottom, recording):

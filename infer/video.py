@@ -21,6 +21,7 @@ from allaprima.core.contract import Controls
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Advanced, Listener, Started, Warned, Wrote, ignore
 from allaprima.core.files import atomic
+from allaprima.infer.steady import Steady
 from allaprima.infer.stylizer import Stylizer
 from allaprima.media.clips import Clip, Frame, first_frame
 from allaprima.media.writer import VideoWriter, check_video_output
@@ -133,15 +134,22 @@ def _stylized(items, stylizer, controls):
     """The items with their pictures stylized, in order.
 
     On a CPU, several frames at a time by one thread each: more frames a second than one at a time by all threads, which
-    wait for each other in every layer.
+    wait for each other in every layer. What needs the frame before comes after them, one frame at a time.
     """
+    steady = Steady() if controls.steady else None
     workers, ahead = 1, 0
     if isinstance(stylizer, Stylizer) and stylizer.provider == "cpu":
         workers = ahead = stylizer.threads or os.cpu_count() or 1
         stylizer = stylizer.for_video()
 
     def paint(picture):
-        return replace(picture, rgb=stylizer(picture.rgb, controls))
+        return picture, stylizer(picture.rgb, controls)
+
+    def finished(entry):
+        if not isinstance(entry, Future):
+            return entry
+        picture, painted = entry.result()
+        return replace(picture, rgb=steady(picture.rgb, painted) if steady else painted)
 
     with closing(items), ThreadPoolExecutor(workers, "allaprima video") as pool:
         waiting, at_work = deque(), 0  # pictures in the making, and the packets that come between them
@@ -152,9 +160,9 @@ def _stylized(items, stylizer, controls):
             while waiting and (at_work > ahead or not isinstance(waiting[0], Future)):
                 first = waiting.popleft()
                 at_work -= isinstance(first, Future)
-                yield first.result() if isinstance(first, Future) else first
+                yield finished(first)
         for last in waiting:
-            yield last.result() if isinstance(last, Future) else last
+            yield finished(last)
 
 
 def _about(clip, rgb, output) -> str:

@@ -4,31 +4,45 @@ Flow is DIS (Kroeger, Timofte, Dai and Van Gool, *Fast Optical Flow using Dense 
 has it: float32 [H, W, 2], in px, for each pixel of a picture the way (x, y) to where it was in an earlier one.
 """
 
+from functools import lru_cache
+
 import cv2
 import numpy as np
 
-
-def flow_to(before, now, preset=cv2.DISOPTICAL_FLOW_PRESET_MEDIUM):
-    """The flow from `now` back to `before`, both luminance, uint8 [H, W]."""
-    return cv2.DISOpticalFlow.create(preset).calc(now, before, None)  # pyright: ignore
+SMALLEST = 16  # px: a side below which DIS finds no flow
 
 
-def places(flow):
-    """Where each pixel was: x and y, float32 [H, W], in px."""
-    height, width = flow.shape[:2]
-    across, down = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, None]
-    return flow[..., 0] + across, flow[..., 1] + down
+def flow_to(before, now, quick=False):
+    """The flow from `now` back to `before`, both luminance, uint8 [H, W]; a quick one takes half the time."""
+    dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    if quick:
+        dis.setPatchStride(4)
+        dis.setGradientDescentIterations(12)
+        dis.setVariationalRefinementIterations(2)
+    return dis.calc(now, before, None)  # pyright: ignore
+
+
+@lru_cache(4)
+def _grid(height, width):
+    """Each pixel's own place, (x, y): float32 [H, W, 2]."""
+    return np.dstack(np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)))
 
 
 def warp(picture, flow):
     """What was in an earlier picture, [H, W] or [H, W, C], put where it is now."""
-    return cv2.remap(picture, *places(flow), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    places = cv2.add(flow, _grid(*flow.shape[:2]))
+    color = picture.dtype == np.uint8 and picture.shape[2:] == (
+        3,
+    )  # OpenCV moves four channels in half the time of three
+    source = cv2.cvtColor(picture, cv2.COLOR_RGB2RGBA) if color else picture
+    moved = cv2.remap(source, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # pyright: ignore
+    return cv2.cvtColor(moved, cv2.COLOR_RGBA2RGB) if color else moved
 
 
 def inside(flow):
     """Where what is seen now was in the earlier picture: bool [H, W]."""
     height, width = flow.shape[:2]
-    x, y = places(flow)
+    x, y = cv2.split(cv2.add(flow, _grid(height, width)))
     return (x >= 0) & (x < width - 1) & (y >= 0) & (y < height - 1)
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from allaprima import Controls, Stylizer, stylize
 from allaprima.commands import baseline, styles
 from allaprima.core.errors import AllaprimaError
-from allaprima.infer import live
+from allaprima.infer import live, overlay
 from allaprima.infer.strokes import paint_strokes
 from allaprima.media.luminance import REC601, keep_colors_of, luminance, return_detail
 from allaprima.media.pictures import read_rgb
@@ -60,9 +60,10 @@ def test_one_option_for_networks_and_the_optimizer():
 
 
 @pytest.mark.parametrize("value", [1, None, "yes", np.array([True])], ids=repr)
-def test_a_switch_is_true_or_false(value):
-    with pytest.raises(AllaprimaError, match="keep_colors must be True or False, not"):
-        Controls(keep_colors=value)
+@pytest.mark.parametrize("name", ["keep_colors", "steady"])
+def test_a_switch_is_true_or_false(name, value):
+    with pytest.raises(AllaprimaError, match=f"{name} must be True or False, not"):
+        Controls(**{name: value})
 
 
 class Window:
@@ -71,7 +72,7 @@ class Window:
     def __init__(self, keys):
         self.keys = list(keys)
 
-    def take(self, shot):
+    def show(self, rgb, size):
         pass
 
     def key(self):
@@ -85,7 +86,7 @@ def pressed(keys, monkeypatch):
     """The controls that a style was called with while the keys were pressed, each once, and the status lines."""
     seen, lines = [], []
     monkeypatch.setattr(live, "Window", lambda: Window(keys))
-    monkeypatch.setattr(live, "write_on", lambda rgb, top, bottom, recording: lines.append(top[0]))
+    monkeypatch.setattr(overlay, "write_on", lambda rgb, top, bottom, recording: lines.append(top[0]))
 
     class Camera:
         def read(self):
@@ -172,3 +173,9 @@ def test_the_photos_texture_stays_out_where_the_painting_is_flat(photo):
     small = cv2.resize(photo, (160, 120), interpolation=cv2.INTER_AREA)
     flat = np.full_like(photo, 90)
     assert (return_detail(flat, photo, flat[:120, :160], small) == 90).all()
+
+
+def test_t_holds_strokes_still_and_lets_them_go(monkeypatch):
+    seen, lines = pressed([*("t" + 20 * " ") * 2], monkeypatch)
+    assert [controls.steady for controls in seen][:3] == [False, True, False]
+    assert any("steady" in line for line in lines) and "steady" not in lines[0]

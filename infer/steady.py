@@ -1,0 +1,114 @@
+"""Strokes that stay on what they paint: a step after the network, for frames in their order.
+
+A network paints each frame anew, so its strokes boil when anything moves. Here the last painted frame is moved along by
+the photos' optical flow, calculated at a quarter of the size, and kept wherever it still holds:
+
+- the photo, moved along by the same flow, still looks the same, so nothing is covered, uncovered or lit otherwise;
+- its tone is about that of the new painting, so that nothing outdated stays;
+- its texture has not become weak, as it does by being moved along again and again: a blur is steady too, and no painting.
+
+Elsewhere the new painting shows. Hardly anything is averaged over time: strokes of many frames would blur each other away.
+Where so little holds that the scene must have been cut, nothing of the old one is kept.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+
+from allaprima.media import motion
+from allaprima.media.luminance import luminance
+
+SCALE, NARROWEST = 4, 160  # the flow is calculated at a quarter of the size, and not below so many px of width
+KEPT = 0.95  # of the last painting, where it holds: what changes too slowly to be seen is not kept for ever
+UNLIKE = 10  # grey levels that the photo may differ by; at twice as many nothing is kept
+OTHER_TONE = 32  # the same for the tone of the painting
+WORN = 0.68  # of the new painting's texture: below, what is kept makes place; FADE below that, all of it
+FADE = 0.25
+CUT = 0.3  # share of the picture that holds, below which the scene was cut
+TEXTURE, SHARPEST = 0.98, 0.5  # what is kept is sharpened up to this share of the new texture, by at most so much
+NOISE = 0.3  # grey levels: texture that is none
+
+
+@dataclass
+class _Frame:
+    photo: Any  # small, uint8 [h, w, 3]
+    grey: Any  # its luminance
+    shown: Any  # the painting, uint8 [H, W, 3]
+    by: object
+
+
+class Steady:
+    """Called with each frame in its order, `steady(photo, painted)` is the painted frame with the strokes of the last one.
+
+    photo, painted: uint8 [H, W, 3]. by: who painted it and how; when that or the size changes, nothing of before is kept.
+    """
+
+    _last: _Frame | None = None
+
+    def __call__(self, photo, painted, by=None):
+        height, width = photo.shape[:2]
+        scale = min(SCALE, max(1, width / NARROWEST))
+        small = cv2.resize(photo, (round(width / scale), max(1, round(height / scale))), interpolation=cv2.INTER_AREA)
+        now = _Frame(small, luminance(small), painted, by)
+        last = self._last
+        if last and last.by == by and last.shown.shape == painted.shape and min(small.shape[:2]) >= motion.SMALLEST:
+            now.shown = _kept(last, now)
+        self._last = now
+        return now.shown
+
+
+def _kept(last, now):
+    """The new painting, `now.shown`, with what holds of the last one."""
+    painted = now.shown
+    height, width = painted.shape[:2]
+    flow = _flow(last, now)
+    pixels = flow * np.array([width / flow.shape[1], height / flow.shape[0]], np.float32)
+    moved = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)
+    kept = motion.warp(last.shown, moved)
+
+    def trust(distance, tolerance):
+        return np.clip(2 - distance / tolerance, 0, 1)
+
+    unlike = cv2.dilate(_distance(motion.warp(last.photo, flow), now.photo), np.ones((3, 3), np.uint8))
+    (old_tone, old_texture), (tone, texture) = (_look(picture, flow.shape) for picture in (kept, painted))
+    holds = trust(unlike, UNLIKE) * trust(_distance(old_tone, tone), OTHER_TONE) * motion.inside(flow)
+    if holds.mean() < CUT:
+        return painted
+    holds = cv2.blur(cv2.erode(holds, np.ones((3, 3), np.uint8)), (3, 3))
+    wear = (holds * old_texture).sum() / max((holds * texture).sum(), 1e-6)
+    sharpening = np.clip(1.1 * (TEXTURE / max(wear, 1e-6) - 1), 0, SHARPEST)
+    if sharpening > 0.02:
+        kept = cv2.addWeighted(kept, 1 + sharpening, cv2.blur(kept, (3, 3)), -sharpening, 0)
+    holds = holds * np.clip(1 - (WORN - old_texture / texture) / FADE, 0, 1)
+    weight = cv2.resize((KEPT * holds).astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+    return cv2.blendLinear(kept, painted, weight, 1 - weight)
+
+
+def _flow(last, now):
+    """The flow back to the last photo; none where standing still explains the photo as well, so that still strokes stay."""
+    flow = motion.flow_to(last.grey, now.grey, quick=True)
+    moving, still = (_distance(photo, now.photo) for photo in (motion.warp(last.photo, flow), last.photo))
+    moves = cv2.blur(still, (5, 5)) > cv2.blur(moving, (5, 5))
+    return flow * cv2.blur(moves.astype(np.float32), (3, 3))[..., None]
+
+
+def _distance(one, other):
+    """The largest difference of R, G and B: float32 [h, w]."""
+    red, green, blue = cv2.split(cv2.absdiff(one, other))
+    return cv2.max(cv2.max(red, green), blue).astype(np.float32)
+
+
+def _look(picture, shape):
+    """Tone and texture of a picture, at a quarter of the size: its colours blurred, and the mean of what a blur takes away.
+
+    Every fourth row is enough for both.
+    """
+    size, rows = (shape[1], shape[0]), picture[::4]
+    grey = luminance(rows)
+    texture = cv2.resize(
+        cv2.absdiff(grey, cv2.blur(grey, (3, 1))).astype(np.float32), size, interpolation=cv2.INTER_AREA
+    )
+    tone = cv2.blur(cv2.resize(rows, size, interpolation=cv2.INTER_AREA), (5, 5))
+    return tone, cv2.blur(texture, (7, 7)) + NOISE

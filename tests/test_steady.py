@@ -1,0 +1,117 @@
+"""Strokes that stay on what they paint: clips whose motion is known, painted with strokes that boil."""
+
+import cv2
+import numpy as np
+import pytest
+
+import clips
+from allaprima import Controls, Stylizer
+from allaprima.infer import video
+from allaprima.infer.steadiness import Yardstick, paint_frames
+from allaprima.infer.steady import Steady
+from allaprima.infer.video import stylize_video
+from conftest import PHOTOS
+
+
+def photo(name="china.jpg"):
+    return cv2.cvtColor(cv2.imread(str(PHOTOS / name)), cv2.COLOR_BGR2RGB)
+
+
+def panned(count, dx, dy, size=(240, 320), noise=1.0):
+    """Frames of a camera, with its noise, that moves by whole pixels over a photo."""
+    random = np.random.default_rng(0)
+    for k in range(count):
+        frame = photo()[40 + k * dy :, 40 + k * dx :][: size[0], : size[1]]
+        yield np.clip(frame + random.normal(0, noise, frame.shape), 0, 255).round().astype(np.uint8)
+
+
+def boiling(frames, levels=20, seed=1):
+    """The frames darkened, under other strokes in each one: blurred noise of so many grey levels."""
+    random = np.random.default_rng(seed)
+    for frame in frames:
+        strokes = cv2.GaussianBlur(random.normal(0, 1, frame.shape[:2]), (0, 0), 2)
+        yield np.clip(frame * 0.6 + 50 + levels * strokes[..., None] / strokes.std(), 0, 255).round().astype(np.uint8)
+
+
+@pytest.mark.parametrize("dx, dy, most", [(0, 0, 0.3), (3, 1, 0.8)])
+def test_strokes_calm_down_and_are_not_blurred(dx, dy, most):
+    frames = list(panned(17, dx, dy))
+    painted, steady = list(boiling(frames)), Steady()
+    shown = [steady(*pair) for pair in zip(frames, painted)]
+    yardstick = Yardstick(frames)
+    before, after = yardstick.measure(painted), yardstick.measure(shown)
+    assert after.near < most * before.near and after.far < before.far
+    assert after.detail > 0.9 * before.detail
+    assert (shown[0] == painted[0]).all()
+
+
+@pytest.mark.parametrize("still", [True, False])
+def test_after_a_cut_nothing_is_left_of_the_old_scene(still):
+    scenes = [photo("china.jpg")[:240, :320], photo("coffee.jpg")[:240, :320]]
+    frames = [scenes[k // 4][0 if still else k :][:200] for k in range(8)]
+    painted, steady = list(boiling(frames)), Steady()
+    shown = [steady(*pair) for pair in zip(frames, painted)]
+    assert (shown[4] == painted[4]).all() and not (shown[5] == painted[5]).all()
+
+
+def test_what_moves_leaves_nothing_behind():
+    """A bright box runs over a calm street: where it was and where it is, the new painting shows."""
+    background, steady = photo()[:240, :320], Steady()
+    for k in range(10):
+        frame = background.copy()
+        left = 20 + 24 * k
+        frame[100:140, left : left + 20] = 250
+        painted = 255 - frame
+        shown = steady(frame, painted)
+        for column in (left, left - 24):
+            place = slice(100, 140), slice(max(column, 0), column + 20)
+            assert np.abs(shown[place].astype(int) - painted[place]).mean() < 4, k
+
+
+def test_a_change_of_light_is_not_held_back():
+    """The photo darkens slowly; the painting of it must follow, and is at most a few frames behind."""
+    frames = [(photo()[:240, :320] * (1 - 0.02 * k)).astype(np.uint8) for k in range(25)]
+    steady = Steady()
+    shown = [steady(frame, 255 - frame) for frame in frames]
+    assert np.abs(shown[-1].mean() - (255 - frames[-1]).mean()) < 30
+
+
+@pytest.mark.parametrize("change", ["by", "size"])
+def test_another_style_or_size_begins_anew(change):
+    frames, steady = list(panned(2, 0, 0)), Steady()
+    first, second = boiling(frames)
+    steady(frames[0], first, by="wave")
+    if change == "size":
+        frames[1], second = frames[1][:200], second[:200]
+    assert (steady(frames[1], second, by="udnie" if change == "by" else "wave") == second).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (5, 400), (400, 5), (16, 16), (33, 47), (101, 640)])
+def test_any_size_is_taken(shape):
+    steady = Steady()
+    for seed in range(3):
+        picture = np.random.default_rng(seed).integers(0, 256, (*shape, 3), np.uint8)
+        assert steady(picture, 255 - picture).shape == picture.shape
+
+
+def test_a_video_by_several_workers_is_that_of_one_order(tmp_path, tiny_model, monkeypatch):
+    source = clips.write_clip(tmp_path / "in.mp4", clips.panned(20, 320, 240), crf="1")
+    stylizer, controls = Stylizer(tiny_model, threads=4), Controls(steady=True)
+    seen = []
+
+    class Watched(Steady):
+        def __call__(self, photo, *painted):
+            seen.append(photo)
+            return super().__call__(photo, *painted)
+
+    monkeypatch.setattr(video, "Steady", Watched)
+    stylize_video(source, tmp_path / "out.mp4", stylizer, controls)
+    frames, shown = clips.decoded(source)[0], clips.decoded(tmp_path / "out.mp4")[0]
+    assert all((a == b).all() for a, b in zip(seen, frames, strict=True))
+    expected, without = (paint_frames(stylizer, frames, how) for how in (controls, Controls()))
+    assert len(shown) == 20
+
+    def distance(others):
+        return np.mean([np.abs(a.astype(int) - b).mean() for a, b in zip(shown, others)])
+
+    assert distance(expected) < 0.8 * distance(without)
