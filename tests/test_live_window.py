@@ -47,7 +47,7 @@ def test_ctrl_c_finishes_the_recording(tmp_path):
     output = tmp_path / "out.mp4"
     process = subprocess.Popen([sys.executable, "-c", RUN, source, output], stderr=subprocess.PIPE, text=True)
     until = time.monotonic() + 30
-    while not list(tmp_path.glob(".out-*")) and time.monotonic() < until:
+    while not list(tmp_path.glob(".out.*")) and time.monotonic() < until:
         time.sleep(0.05)
     time.sleep(1.0)
     assert not output.exists()

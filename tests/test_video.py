@@ -288,9 +288,9 @@ def test_ctrl_c_leaves_nothing(tmp_path):
         stderr=subprocess.DEVNULL,
     )
     until = time.monotonic() + 30
-    while not any(p.stat().st_size for p in tmp_path.glob(".out-*")) and time.monotonic() < until:
+    while not any(p.stat().st_size for p in tmp_path.glob(".out.*")) and time.monotonic() < until:
         time.sleep(0.05)
-    assert list(tmp_path.glob(".out-*")), "it never began to write"
+    assert list(tmp_path.glob(".out.*")), "it never began to write"
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=30) != 0
     assert sorted(tmp_path.iterdir()) == [source]
