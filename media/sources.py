@@ -12,6 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import cv2
+import numpy as np
 
 from allaprima.core.errors import AllaprimaError
 from allaprima.media.clips import STANDARD_INPUT, Clip, first_frame, is_url
@@ -44,7 +45,7 @@ class Webcam:
 
     def read(self):
         good, bgr = self._capture.read()
-        if not good:
+        if not good or bgr is None or bgr.dtype != np.uint8 or bgr.ndim != 3 or bgr.shape[2] != 3 or not bgr.size:
             raise SourceLost(f"Camera {self._number} gives no picture.")
         return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
 

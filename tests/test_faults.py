@@ -5,7 +5,10 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import time
 
+import av
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -14,7 +17,10 @@ from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Advanced, Warned
 from allaprima.core.files import write_atomically
 from allaprima.infer.jobs import stylize
-from clips import panned, write_clip
+from allaprima.infer.live import run_live
+from allaprima.media import sources
+from allaprima.media.sources import SourceLost, Webcam
+from clips import decoded, panned, write_clip
 from conftest import PHOTOS
 from kills import KINDS, Trials
 
@@ -132,6 +138,9 @@ LIMITED = """
 import os, resource, signal, sys
 from allaprima.core.errors import AllaprimaError
 from allaprima.infer.jobs import stylize
+from allaprima.infer.live import run_live
+from allaprima.media import sources
+from allaprima.media.sources import SourceLost, Webcam
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_{limit}, ({amount}, {amount}))
 try:
@@ -169,3 +178,69 @@ def test_memory_that_runs_out_is_a_sentence(tmp_path, tiny_model):
     Image.new("RGB", (9000, 9000), "teal").save(source / "large.png", compress_level=1)
     said = limited("AS", 900 * 2**20, source / "large.png", tmp_path / "out.png", tiny_model)
     assert said.count("\n") == 1 and "memory" in said and not (tmp_path / "out.png").exists()
+
+
+class Camera:
+    """A camera that changes size, stalls, is lost and comes back: `frames` are pictures, seconds to wait, and None."""
+
+    def __init__(self, frames):
+        self._frames = frames
+
+    def read(self):
+        for frame in self._frames:
+            if isinstance(frame, float):
+                time.sleep(frame)
+            elif frame is None:
+                raise SourceLost("Camera 0 gives no picture.")
+            else:
+                return frame
+        return None
+
+    def close(self):
+        pass
+
+
+def test_a_camera_that_stalls_changes_size_and_is_lost(tmp_path, tiny_model, photo):
+    """The recording goes on in its first size; nothing ends before the source does."""
+    frames = [photo[:120, :160], 0.4, photo[:64, :48], None, photo, 0.2, photo[:17, :33], photo[:120, :160]]
+    paced = iter([part for frame in frames for part in (frame, 0.15)])
+    told = []
+    run_live([tiny_model], lambda: Camera(paced), display=False, record=tmp_path / "out.mp4", listener=told.append)
+    recorded = [frame.shape for frame in decoded(tmp_path / "out.mp4")[0]]
+    assert len(recorded) == 5 and set(recorded) == {(120, 160, 3)}
+    assert [event.text for event in told if isinstance(event, Warned)] == [
+        "Camera 0 gives no picture. Waiting for it to come back."
+    ]
+
+
+@pytest.mark.parametrize(
+    "sent", [None, np.zeros((0, 0, 3), np.uint8), np.zeros((48, 64), np.uint8), np.zeros((48, 64, 3), np.uint16)]
+)
+def test_garbage_from_a_camera_is_no_picture(monkeypatch, sent):
+    class Capture:
+        def __init__(self, number):
+            pass
+
+        def isOpened(self):
+            return True
+
+        def set(self, *_):
+            pass
+
+        def read(self):
+            return True, sent
+
+    monkeypatch.setattr(sources.cv2, "VideoCapture", Capture)
+    with pytest.raises(SourceLost, match="Camera 0 gives no picture"):
+        Webcam(0).read()
+
+
+def test_a_clock_that_jumps_changes_no_picture_and_no_time(tmp_path, tiny_model, monkeypatch):
+    """Frames are paced and recorded by a clock that can't be set."""
+    clip = write_clip(tmp_path / "clip.mp4", panned(10, 64, 48))
+    jumps = iter(range(0, -(10**9), -(10**5)))
+    monkeypatch.setattr(time, "time", lambda: next(jumps))
+    run_live([tiny_model], clip, display=False, record=tmp_path / "out.mp4")
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        times = [float(frame.time) for frame in container.decode(video=0)]
+    assert times == sorted(times) and 0 <= times[-1] < 5

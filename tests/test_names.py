@@ -1,8 +1,10 @@
 """Names that are made to mislead: newlines, dashes, dots, links; nothing is read or written outside, nothing is obeyed."""
 
+import asyncio
 import os
 import subprocess
 import sys
+from urllib.parse import unquote
 
 import pytest
 from PIL import Image
@@ -15,9 +17,27 @@ from allaprima.core.events import Warned
 from allaprima.infer.jobs import stylize
 from allaprima.media.clips import is_video, open_container
 from allaprima.serve.site import export_web
+from allaprima.serve.studio import studio_app
 from clips import panned, write_clip
 from conftest import PHOTOS, make_model
 
+ROUTES = [
+    "/styles/{}.onnx",
+    "/styles/{}",
+    "/studio/photos/{}",
+    "/studio/trainings/{}/report.html",
+    "/studio/conversions/{}/result",
+]
+ROUTES += ["/{}", "/ort/{}", "/api/{}", "/studio/trainings/x/{}"]
+WAYS_OUT = [
+    "../secret.txt",
+    "..%2fsecret.txt",
+    "..\\secret.txt",
+    "../../secret.txt",
+    "{folder}/secret.txt",
+    "/{folder}/secret.txt",
+]
+WAYS_OUT += ["....//secret.txt", "..;/secret.txt", "secret.txt\0.onnx", "link", "./../library/../secret.txt"]
 NAMES = [
     "-rf.png",
     "--output.png",
@@ -139,3 +159,46 @@ def test_an_exported_page_stays_in_its_folder(tmp_path):
     make_model(tmp_path / name, credit="</script><script>alert(1)</script>")
     site = export_web([tmp_path / name], tmp_path / "site")
     assert (site / "styles" / name).is_file() and tree(tmp_path) == {name, *(f"site/{one}" for one in tree(site))}
+
+
+def asked(app, path):
+    """(status, body) of an answer to a path as it is: clients would tidy it up."""
+    got, sent = {"status": 0, "body": b""}, [{"type": "http.request", "body": b"", "more_body": False}]
+
+    async def receive():
+        return sent.pop() if sent else await asyncio.Event().wait()  # who asks stays there
+
+    async def send(message):
+        got["status"] = message.get("status", got["status"])
+        got["body"] += message.get("body", b"")
+
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
+        "scheme": "http",
+    }
+    scope |= {
+        "query_string": b"",
+        "headers": [(b"host", b"localhost")],
+        "http_version": "1.1",
+        "server": ("localhost", 80),
+    }
+    asyncio.run(app(scope, receive, send))
+    return got["status"], got["body"]
+
+
+def test_no_route_of_the_studio_leads_out_of_its_folders(tmp_path):
+    (tmp_path / "library").mkdir()
+    (tmp_path / "secret.txt").write_text("my secret")
+    (tmp_path / "library" / "link").symlink_to(tmp_path / "secret.txt")
+    app = studio_app(tmp_path / "library")
+    assert asked(app, "/styles/wave.onnx")[0] == 200
+    for route in ROUTES:
+        for way in WAYS_OUT:
+            path = route.format(way.format(folder=tmp_path))
+            for asked_for in (path, unquote(path)):
+                status, body = asked(app, asked_for)
+                assert status in (400, 404, 405) and b"my secret" not in body, asked_for
