@@ -17,6 +17,7 @@ import onnx
 import torch
 from onnx import TensorProto, helper
 from page import publish, table
+from torch.utils.flop_counter import FlopCounterMode
 
 from allaprima.core.contract import Card
 from allaprima.infer.bench import measure
@@ -31,18 +32,9 @@ SIDE = 2048  # of the matrices
 
 def multiplications(network, width, height) -> int:
     """Multiply-and-add operations of the convolutions of a pass, with what is cut off at the border."""
-    count = 0
-
-    def add(conv, inputs, output):
-        nonlocal count
-        count += output[0].numel() * conv.weight[0].numel()
-
-    hooks = [m.register_forward_hook(add) for m in network.modules() if isinstance(m, torch.nn.Conv2d)]
-    with torch.no_grad():
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
         network.eval()(torch.rand(1, 3, height, width))
-    for hook in hooks:
-        hook.remove()
-    return count
+    return counter.get_total_flops() // 2
 
 
 def seconds(work, runs=12) -> float:
