@@ -77,11 +77,11 @@ def _summary(trainer, model, wall_seconds):
 
 
 def _terms(settings):
-    aim = f"; the aim was {settings.stylization:g}" if settings.stylization else ""
+    most = f"; the most allowed was {settings.stylization:g}" if settings.stylization else ""
     return Terms(
         {
             "J": "The number that training minimises, alpha * content cost + beta * style cost; lower is better.",
-            "Stylization": f"The content cost of a picture, where 1 is as far from its photo as another photo{aim}.",
+            "Stylization": f"The content cost of a picture, where 1 is as far from its photo as another photo{most}.",
             "Equivalent iteration": "The first iteration of the slow optimizer whose J is at or below that of the "
             "network's one pass.",
         }
