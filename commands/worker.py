@@ -1,6 +1,6 @@
 """A training of the studio, in a process of its own: `python -m allaprima.commands.worker FOLDER`.
 
-FOLDER holds `training.json` (name, steps, style_size) and `painting`. A checkpoint in it is continued. Each event goes to
+FOLDER holds `training.json` (name, style_size, steps, or 0 and minutes) and `painting`. A checkpoint in it is continued. Each event goes to
 standard output as a line of JSON, the last one is {"event": "Failed", "text": sentence} where it failed. The end of
 standard input, which the death of the studio is too, stops the training, with a checkpoint.
 """
@@ -61,8 +61,8 @@ def _train(folder: Path, tell: Listener) -> None:
     if training.checkpoint_of(output).exists():
         how = {"resume": True, "steps": job["steps"]}
     else:
-        chosen = {"steps": job["steps"], "style_size": job["style_size"]}
-        how = {"settings": make_settings(device.type, **chosen)}
+        length = {"steps": job["steps"]} if job["steps"] else {"minutes": job["minutes"]}
+        how = {"settings": make_settings(device.type, style_size=job["style_size"], **length)}
     trainer = training.begin(style, output, device=device, listener=tell, **how)
     moments = Moments(trainer, folder)
 

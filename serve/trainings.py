@@ -22,8 +22,9 @@ from allaprima.serve.library import Library, free_name
 from allaprima.train.settings import Settings
 
 WORKER = "allaprima.commands.worker"
-STEPS_A_MINUTE = 440  # on two CPU cores; once a training has run, its own rate is known
-TELLING = 100  # steps after which it is
+STEPS_A_MINUTE = 440  # on two CPU cores: a first guess
+TELLING = 100  # steps of a training after which its rate is that of the machine
+LONG = 1.0  # minutes of a training that takes the seconds to measure the machine first, where no rate is known
 WAITING, TRAINING, STOPPED, DONE, FAILED = "waiting", "training", "stopped", "done", "failed"
 
 
@@ -31,12 +32,13 @@ WAITING, TRAINING, STOPPED, DONE, FAILED = "waiting", "training", "stopped", "do
 class Training:
     """What `training.json` in its folder holds, and what the page shows.
 
-    steps: wanted, `done` of them made. rate: steps a second. style: whether it hangs on the wall. about: what goes on,
+    steps: wanted, 0 while it is not known how many the minutes allow; `done` of them made. rate: steps a second. style: whether it hangs on the wall. about: what goes on,
     or went wrong, a sentence. process: the number of the one at work.
     """
 
     id: str
     name: str
+    minutes: float
     steps: int
     style_size: int
     created: float
@@ -76,19 +78,20 @@ class Trainings:
             if training.state == TRAINING:
                 training.state = WAITING
 
-    def rate(self) -> float:
-        """Steps a second, as far as this machine is known."""
+    def rate(self) -> float | None:
+        """Steps a second on this machine; None where no training has told."""
         known = [each.rate for each in self.all.values() if each.rate and each.done >= TELLING]
-        return known[-1] if known else STEPS_A_MINUTE / 60
+        return known[-1] if known else None
 
     def steps(self, minutes: float) -> int:
         """The steps that take so many minutes."""
-        return max(1, round(60 * minutes * self.rate()))
+        return max(1, round(60 * minutes * (self.rate() or STEPS_A_MINUTE / 60)))
 
     def to_dict(self, training: Training) -> dict[str, Any]:
         """What the page is told of a training; `moment` and `style` change with the network and the style to look at."""
         folder = self.folder(training)
-        left = (training.steps - training.done) / (training.rate or self.rate())
+        steps = training.steps or self.steps(training.minutes)
+        left = (steps - training.done) / (training.rate or self.rate() or STEPS_A_MINUTE / 60)
         return asdict(training) | {
             "left": round(left),
             "moment": _changed(folder / "moment.onnx"),
@@ -103,10 +106,10 @@ class Trainings:
 
         Raises AllaprimaError for a setting out of range, or a library that can't be written or is another studio's.
         """
-        steps = self.steps(minutes)
-        Settings(steps=steps, style_size=style_size)
+        steps = self.steps(minutes) if self.rate() or minutes < LONG else 0
+        Settings(minutes=minutes, style_size=style_size)
         taken = [style.name for style in self.library.styles()] + [each.name for each in self.all.values()]
-        training = Training(secrets.token_hex(8), free_name(name, taken), steps, style_size, time.time())
+        training = Training(secrets.token_hex(8), free_name(name, taken), minutes, steps, style_size, time.time())
         self.library.claim()
         for file, data in {"painting": painting, "painting.jpg": shown}.items():
             write_atomically(self.folder(training) / file, data)
@@ -129,7 +132,7 @@ class Trainings:
         if training.state in (WAITING, TRAINING):
             return
         if minutes:
-            training.steps = training.done + self.steps(minutes)
+            training.minutes, training.steps = minutes, training.done + self.steps(minutes)
         training.state, training.about = WAITING, ""
         self._keep(training)
         self.wake.set()
@@ -193,7 +196,10 @@ class Trainings:
             event = json.loads(line)
             match event["event"]:
                 case "Started":
-                    training.about = {"training": "Training"}.get(event["task"], "Writing the report")
+                    training.about = "Writing the report"
+                    if event["task"] == "training":
+                        training.about, training.steps = "Training", int(event["total"])
+                        self._keep(training)
                 case "Advanced" if event["task"] == "training":
                     training.done, self.stepped = int(event["done"]), True
                     first = first or (time.monotonic(), training.done)

@@ -10,6 +10,7 @@ from PIL import Image, ImageOps
 from allaprima.core.errors import AllaprimaError
 from allaprima.infer.stylizer import Stylizer
 from allaprima.serve.library import Library, free_name, safe_stem
+from allaprima.serve.trainings import Trainings
 from allaprima.serve.workshop import HELD_OUT
 from studios import Studio
 from training import STYLE
@@ -59,7 +60,7 @@ def test_nothing_is_kept_until_there_is_something_to_keep(open_studio, tmp_path)
 def test_a_line_of_trainings_outlives_a_killed_studio(open_studio, tmp_path):
     studio = open_studio()
     for _ in range(2):
-        status, said = studio.ask("studio/trainings?name=my+wave.jpg&minutes=3&style_size=128", STYLE.read_bytes())
+        status, said = studio.ask("studio/trainings?name=my+wave.jpg&minutes=0.9&style_size=128", STYLE.read_bytes())
         assert status == 201, said
     found = studio.until(lambda found: found["my_wave"]["done"] > 2 and found["my_wave"]["moment"])
     assert (found["my_wave"]["state"], found["my_wave-2"]["state"]) == ("training", "waiting")
@@ -152,3 +153,16 @@ def test_a_library_that_can_not_be_made_is_a_sentence(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(AllaprimaError, match="file"):
         Library(tmp_path / "file" / "styles").claim()
+
+
+def test_minutes_become_steps_by_the_rate_of_this_machine(tmp_path):
+    trainings = Trainings(Library(tmp_path))
+    first = trainings.add("a", b"painting", b"shown", 20, 512)
+    assert first.steps == 0 and trainings.to_dict(first)["left"] == 1200  # its process measures the machine
+    first.steps, first.done, first.rate = 4000, 4000, 5.0
+    assert trainings.add("b", b"painting", b"shown", 20, 512).steps == 6000
+    first.state = "done"
+    trainings.go_on(first, 5)
+    assert first.steps == 4000 + 1500
+    with pytest.raises(AllaprimaError, match="minutes must be"):
+        trainings.add("c", b"painting", b"shown", 0, 512)

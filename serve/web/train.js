@@ -142,9 +142,9 @@ async function remove(id, name) {
 function refreshed(card, training) {
   const { state, steps, done, left, about, style, report, moment } = training;
   const part = (name) => card.querySelector(name);
-  Object.assign(part("progress"), { max: steps, value: done, hidden: state === "done" });
+  Object.assign(part("progress"), { max: steps || 1, value: done, hidden: state === "done" });
   const now = state !== "training" ? STATES[state] : done && done < steps ? `${inWords(left)} left` : about || "Starting";
-  const words = state === "done" ? `done, ${done} steps` : `${now}, step ${done} of ${steps}`;
+  const words = state === "done" ? `done, ${done} steps` : done ? `${now}, step ${done} of ${steps}` : now;
   part(".about").textContent = state === "failed" ? about : words;
   const shows = {
     ".stop": state === "training" || state === "waiting",
