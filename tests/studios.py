@@ -36,7 +36,7 @@ class Studio:
     def trainings(self):
         return {each["name"]: each for each in self.ask("studio/trainings")[1]["trainings"]}
 
-    def until(self, holds, seconds=150):
+    def until(self, holds, seconds=400):
         """Wait until `holds(trainings by name)`; returns them."""
         deadline = time.time() + seconds
         while not holds(found := self.trainings()):
