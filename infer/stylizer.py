@@ -179,7 +179,7 @@ class Stylizer:
         try:
             return session.run(outputs, feed)
         except Exception as error:  # ONNX Runtime's exceptions have no common base
-            reason = str(error).splitlines()[0]
+            reason = str(error).splitlines()[0][:200]
             size = "x".join(str(n) for n in next(iter(feed.values())).shape)
             if "alloc" in reason:
                 raise AllaprimaError(
@@ -196,7 +196,7 @@ class Stylizer:
         try:
             return ort.InferenceSession(model, options, providers=self._providers)
         except Exception as error:  # as above
-            reason = str(error).splitlines()[0]
+            reason = str(error).splitlines()[0][:200]
             if "INVALID_PROTOBUF" in reason or "ModelProto" in reason:
                 raise AllaprimaError(
                     f"{self.path} is cut short or damaged: copy or export the model file again."

@@ -23,10 +23,12 @@ import time
 import warnings
 import zlib
 from collections import Counter
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
 import numpy as np
+import onnx
 from PIL import Image
 
 from allaprima.core.errors import AllaprimaError
@@ -103,7 +105,7 @@ def _pictures(folder, photo):
     pixels = np.asarray(photo)
     planar(folder / "planar.tif", pixels)
     tiled(folder / "tiled.tif", pixels, 16)
-    grey16(folder / "grey16.tif", pixels[..., 0], ">", True)
+    grey16(folder / "grey16.tif", pixels[..., 0], ">")
     raw_photo(folder / "raw.dng", pixels, {50706: (1, [1, 4, 0, 0])})
     try:
         import pillow_heif
@@ -122,11 +124,8 @@ def _checkpoint(path):
     write_checkpoint(path, tensors, {"settings": Settings(steps=6).to_dict(), "style": "0" * 64, "done": 3})
 
 
-# Where the structure of a file is: (start, end) of each of its parts, whose first bytes tell its length and kind.
-
-
 def parts_of(data: bytes, name: str) -> list[tuple[int, int]]:
-    """The parts of the file's own structure, as far as it can be followed."""
+    """(start, end) of the parts of the file's own structure, whose first bytes tell length and kind."""
     if data.startswith(b"\x89PNG"):
         return _chunks(data, 8, lambda at: 12 + int.from_bytes(data[at : at + 4], "big"))
     if data.startswith(b"RIFF"):
@@ -191,6 +190,8 @@ def mutated(seeds: dict[str, bytes], number: int) -> tuple[str, bytes]:
     dice = random.Random(number)
     name = dice.choice(sorted(seeds))
     data = bytearray(seeds[name])
+    if name.endswith(".onnx") and dice.random() < 0.7:
+        return name, _other_model(data, dice)
     for _ in range(dice.choice((1, 1, 1, 2, 3, 5, 10))):
         data = _once(data, name, seeds, dice)
     return name, bytes(_checksummed(data) if data.startswith(b"\x89PNG") and dice.random() < 0.9 else data)
@@ -221,6 +222,39 @@ def _once(data, name, seeds, dice):
         length = dice.choice((1, 4, 32, 200))
         data[head : head + length] = dice.randbytes(length)
     return data
+
+
+def _other_model(data, dice):
+    """A model with other values in it, and still protobuf."""
+    model = onnx.load_from_string(bytes(data))
+    for _ in range(dice.choice((1, 1, 2, 4))):
+        message = model
+        while inner := [m for _, value in message.ListFields() for m in _messages_in(value)]:
+            message = dice.choice(inner)
+            if dice.random() < 0.15:
+                break
+        name, value = dice.choice([(field.name, value) for field, value in message.ListFields()] or [("", None)])
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            with suppress(ValueError):
+                setattr(message, name, dice.choice((*INTERESTING, -1, dice.randrange(30))))
+        elif isinstance(value, str | bytes) and value:
+            other = dice.choice([*(node.output[0] for node in model.graph.node), "Loop", "Tile", "Expand", "Div", ""])
+            setattr(message, name, value[: dice.randrange(len(value))] if isinstance(value, bytes) else other)
+        elif name and hasattr(value, "append") and len(value):
+            place = dice.randrange(len(value))
+            if isinstance(value[place], int) and dice.random() < 0.7:
+                with suppress(ValueError):
+                    value[place] = dice.choice((*INTERESTING, -1))
+            elif dice.random() < 0.5:
+                value.append(value[place])
+            else:
+                del value[place]
+    return model.SerializeToString()
+
+
+def _messages_in(value):
+    several = value if hasattr(value, "append") else [value]
+    return [one for one in several if hasattr(one, "ListFields")]
 
 
 def _checksummed(data):
