@@ -27,7 +27,7 @@ WAYS = {
     "as it is": Controls(),
     "--keep-colors": Controls(keep_colors=True),
     "--steady": Controls(steady=True),
-    **{f"--stroke {stroke:g}": Controls(stroke=stroke) for stroke in (0.5, 1, 2)},
+    **{f"--stroke {stroke:g}": Controls(stroke=stroke) for stroke in (1, 2)},
 }
 
 

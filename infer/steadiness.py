@@ -123,7 +123,9 @@ def read_frames(source, count):
         raise AllaprimaError(f"{source} has a single frame: give a clip of several.")
     height, width = frames[0].shape[:2]
     scale = min(1.0, SIDE / max(height, width))
-    size = max(1, round(width * scale)), max(1, round(height * scale))
+    size = round(width * scale), round(height * scale)
+    if min(size) < motion.SMALLEST:
+        raise AllaprimaError(f"{source} is too small for its motion to be followed: give a clip of larger frames.")
     return frames if scale == 1 else [cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames]
 
 

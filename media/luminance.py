@@ -6,6 +6,8 @@ import numpy.typing as npt
 
 Pixels = npt.NDArray[np.uint8]
 REC601 = (0.299, 0.587, 0.114)  # luminance Y of R, G and B (ITU-R BT.601), the first coordinate of YIQ
+# For the return of detail: the side of the window, px; squared grey levels that are noise; the largest slope
+WINDOW, FLAT, STEEPEST = 7, 20.0, 1.5
 
 
 def luminance(picture: Pixels) -> Pixels:
@@ -46,9 +48,6 @@ def return_detail(painted: Pixels, photo: Pixels, small_painted: Pixels, small_p
     detail = cv2.multiply(cv2.subtract(luminance(photo), coarse, dtype=cv2.CV_32F), slope)
     before = luminance(painted)
     return add_luminance(painted, before, np.asarray(cv2.add(before, detail, dtype=cv2.CV_8U), np.uint8))
-
-
-WINDOW, FLAT, STEEPEST = 7, 20.0, 1.5  # px; squared grey levels of a photo's noise; of the slope
 
 
 def _mean(values):

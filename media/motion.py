@@ -28,9 +28,12 @@ def _grid(height, width):
     return np.dstack(np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)))
 
 
-def warp(picture, flow):
-    """What was in an earlier picture, [H, W] or [H, W, C], put where it is now."""
-    places = cv2.add(flow, _grid(*flow.shape[:2]))
+def warp(picture, flow, spare=False):
+    """What was in an earlier picture, [H, W] or [H, W, C], put where it is now.
+
+    spare: the array of the flow is not needed any more, and is used for what comes between.
+    """
+    places = cv2.add(flow, _grid(*flow.shape[:2]), dst=flow if spare else None)
     color = picture.dtype == np.uint8 and picture.shape[2:] == (
         3,
     )  # OpenCV moves four channels in half the time of three

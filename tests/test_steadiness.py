@@ -105,10 +105,12 @@ def test_bad_clips_are_sentences(tmp_path, tiny_model):
     strobe = clips.write_clip(
         tmp_path / "strobe.mp4", [np.full((48, 64, 3), 255 * (k % 2), np.uint8) for k in range(4)]
     )
+    thin = clips.write_clip(tmp_path / "thin.mp4", clips.panned(4, 200, 8))
     (tmp_path / "mine.png").write_text("mine")
     for source, how, words in [
         (one, {}, "single frame"),
         (strobe, {}, "can't be followed"),
+        (thin, {}, "too small"),
         (tmp_path / "none.mp4", {}, "does not exist"),
         (one, {"frames": 1}, "frames must be a whole number of at least 2"),
         (one, {"output": tmp_path / "map.mp3"}, "mp3"),
