@@ -1,7 +1,10 @@
 """The two engines of the page, in Chromium: this browser, and the server that the page is from."""
 
+import itertools
+
 import numpy as np
 
+from allaprima.core.contract import Controls
 from allaprima.infer.stylizer import Stylizer
 from browsers import needs_chromium, painted, pixels
 from services import server
@@ -22,13 +25,16 @@ def test_the_faster_engine_goes_on_and_both_paint_what_python_paints(opened, tmp
     page = opened(studio.address)
     times = {name: float(label.split(", ")[1].removesuffix(" ms")) for name, label in measured(page).items()}
     assert times[page.input_value("#engine")] <= min(times.values()) + 1
-    for number, engine in enumerate(["server", "browser", "server"]):
+    style = Stylizer("contrast_of_forms")
+    for number, (engine, colors) in enumerate(itertools.product(["server", "browser"], [False, True])):
         page.select_option("#engine", engine)
-        percent = str(50 + number)  # so that the picture is a new one
-        page.locator("#strength").fill(percent)
-        page.wait_for_function("value => document.getElementById('after').dataset.strength === value", arg=percent)
-        wanted = Stylizer("contrast_of_forms")(pixels(page, "before"), int(percent) / 100).astype(int)
-        assert np.abs(pixels(page, "after") - wanted).max() <= 1
+        page.set_checked("#colors", colors)
+        percent = 50 + number  # so that the picture is a new one
+        page.locator("#strength").fill(str(percent))
+        shows = "([p, c]) => (({strength, colors}) => strength === p && colors === c)(document.getElementById('after').dataset)"
+        page.wait_for_function(shows, arg=[str(percent), str(colors).lower()])
+        wanted = style(pixels(page, "before"), Controls(percent / 100, keep_colors=colors)).astype(int)
+        assert np.abs(pixels(page, "after") - wanted).max() <= 1 + colors  # a sum of two values is rounded twice
     assert page.locator("#message").is_hidden()
     studio.end()
 

@@ -51,7 +51,8 @@ async function paint() {
     photo.drawImage(source.element, 0, 0, width, height);
     const pixels = photo.getImageData(0, 0, width, height);
     const strength = $("strength").value;
-    const { painted } = await engines.paint(pixels.data.buffer, width, height, strength / 100);
+    const controls = { strength: strength / 100, keep_colors: $("colors").checked };
+    const { painted } = await engines.paint(pixels.data.buffer, width, height, controls);
     if (after.canvas.width !== width || after.canvas.height !== height) {
       for (const { canvas } of [before, after]) Object.assign(canvas, { width, height });
       $("view").style.setProperty("--aspect", width / height);
@@ -59,7 +60,7 @@ async function paint() {
     // An engine that takes the pixels away has one picture under way: then the canvas still shows the photo.
     pixels.data.length ? before.putImageData(pixels, 0, 0) : before.drawImage(photo.canvas, 0, 0);
     after.putImageData(new ImageData(new Uint8ClampedArray(painted), width, height), 0, 0);
-    after.canvas.dataset.strength = strength;
+    Object.assign(after.canvas.dataset, { strength, colors: controls.keep_colors });
     measure(performance.now(), taken);
     $("snapshot").disabled = $("record").disabled = false;
   } catch (error) {
@@ -242,6 +243,7 @@ const KEYS = {
   "=": () => setStrength(Number($("strength").value) + 10),
   "-": () => setStrength(Number($("strength").value) - 10),
   o: () => setSplit(Number($("divider").value) ? 0 : 50),
+  c: () => $("colors").click(),
   m: () => $("mirror").click(),
   s: snapshot,
   r: record,
@@ -255,7 +257,7 @@ function listen() {
   $("example").onclick = useExample;
   $("strength").oninput = () => setStrength($("strength").value);
   $("divider").oninput = () => setSplit($("divider").value);
-  $("size").onchange = $("mirror").onchange = () => paint();
+  $("size").onchange = $("mirror").onchange = $("colors").onchange = () => paint();
   $("snapshot").onclick = snapshot;
   $("record").onclick = record;
   $("fullscreen").onclick = () => (document.fullscreenElement ? document.exitFullscreen() : $("view").requestFullscreen());

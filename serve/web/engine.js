@@ -20,10 +20,11 @@ export class Engine {
 
   /**
    * The painted picture of an RGBA buffer, in the same memory, which is handed over meanwhile.
+   * @param {{strength: number, keep_colors: boolean}} controls as core/contract.py has them
    * @returns {Promise<{painted: ArrayBuffer, milliseconds: number}>}
    */
-  paint(buffer, width, height, strength) {
-    return this.order({ paint: buffer, width, height, strength }, [buffer]);
+  paint(buffer, width, height, controls) {
+    return this.order({ paint: buffer, width, height, ...controls }, [buffer]);
   }
 
   /** @param {object} message @param {Transferable[]} handed */

@@ -45,8 +45,8 @@ export class Engines {
     this.loaded.set(engine, style);
   }
 
-  paint(buffer, width, height, strength) {
-    return this.current.paint(buffer, width, height, strength);
+  paint(buffer, width, height, controls) {
+    return this.current.paint(buffer, width, height, controls);
   }
 
   /** Start with the server, which is ready at once; when the browser is ready too, the faster one goes on. */
@@ -59,7 +59,7 @@ export class Engines {
       const engine = this[name];
       await this.open(engine, style, width, height);
       const began = performance.now();
-      for (let k = 0; k < FRAMES; k++) await engine.paint(new ArrayBuffer(4 * width * height), width, height, 1);
+      for (let k = 0; k < FRAMES; k++) await engine.paint(new ArrayBuffer(4 * width * height), width, height, { strength: 1 });
       times[name] = (performance.now() - began) / FRAMES;
       const option = this.select.querySelector(`[value=${name}]`);
       option.textContent += `, ${times[name].toFixed(0)} ms`;

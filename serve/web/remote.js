@@ -19,7 +19,7 @@ export class Remote {
 
   /** Make a style the one that paints, warm at this size. @param {string} style its name on the server */
   async load(style, width, height) {
-    await this.order(style, new Uint8Array(4 * width * height), width, height, 1);
+    await this.order(style, new Uint8Array(4 * width * height), width, height, {});
     this.style = style;
   }
 
@@ -27,14 +27,14 @@ export class Remote {
    * The painted picture of an RGBA buffer, which stays as it is.
    * @returns {Promise<{painted: Uint8Array}>}
    */
-  paint(buffer, width, height, strength) {
-    return this.order(this.style, new Uint8Array(buffer), width, height, strength);
+  paint(buffer, width, height, controls) {
+    return this.order(this.style, new Uint8Array(buffer), width, height, controls);
   }
 
-  async order(style, pixels, width, height, strength) {
+  async order(style, pixels, width, height, controls) {
     const socket = await (this.opening ??= this.connect());
     const id = ++this.count;
-    const head = new TextEncoder().encode(`${JSON.stringify({ id, style, width, height, strength })}\n`);
+    const head = new TextEncoder().encode(`${JSON.stringify({ id, style, width, height, ...controls })}\n`);
     const message = new Uint8Array(head.length + pixels.length);
     message.set(head);
     message.set(pixels, head.length);

@@ -26,7 +26,7 @@ export async function paintThumbnails(photo, width, height, styles, pictures, is
       while (mine === latest && isBusy());
       if (mine !== latest) return;
       await engine.load(file, width, height);
-      const { painted } = await engine.paint(pixels.slice().buffer, width, height, 1);
+      const { painted } = await engine.paint(pixels.slice().buffer, width, height, { strength: 1 });
       context.putImageData(new ImageData(new Uint8ClampedArray(painted), width, height), 0, 0);
       const picture = await small.convertToBlob({ type: "image/jpeg", quality: 0.9 });
       if (pictures[k].src.startsWith("blob:")) URL.revokeObjectURL(pictures[k].src);

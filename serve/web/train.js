@@ -215,7 +215,7 @@ async function paint(canvas, source) {
   const photo = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
   photo.drawImage(source.element, 0, 0, width, height);
   const pixels = photo.getImageData(0, 0, width, height).data.buffer;
-  const { painted } = await engine.paint(pixels, width, height, 1);
+  const { painted } = await engine.paint(pixels, width, height, { strength: 1 });
   canvas.getContext("2d").putImageData(new ImageData(new Uint8ClampedArray(painted), width, height), 0, 0);
 }
 

@@ -2,7 +2,7 @@
  * The network, in a thread of its own: RGBA bytes in, painted RGBA bytes out, in the same buffer.
  *
  * Messages in:  {load: url, threads, width, height}     a style, warmed up at that size before the answer
- *               {paint: ArrayBuffer, width, height, strength}
+ *               {paint: ArrayBuffer, width, height, strength, keep_colors}
  * Messages out: {loaded: url} | {painted: ArrayBuffer, width, height, milliseconds} | {failed: sentence}
  */
 import * as ort from "./ort/ort.wasm.min.mjs";
@@ -45,10 +45,10 @@ async function load({ load: url, threads, width, height }) {
   postMessage({ loaded: url });
 }
 
-/** @param {{paint: ArrayBuffer, width: number, height: number, strength: number}} order */
-async function paint({ paint: buffer, width, height, strength: wanted }) {
+/** @param {{paint: ArrayBuffer, width: number, height: number, strength: number, keep_colors?: boolean}} order */
+async function paint({ paint: buffer, width, height, strength: wanted, keep_colors }) {
   const began = performance.now();
-  const rgba = new Uint8Array(buffer);
+  const rgba = new Uint8ClampedArray(buffer);
   const count = width * height;
   if (rgb.length !== 3 * count) rgb = new Uint8Array(3 * count);
   for (let from = 0, to = 0; to < rgb.length; from += 4, to += 3) {
@@ -59,12 +59,20 @@ async function paint({ paint: buffer, width, height, strength: wanted }) {
   strengthValue[0] = wanted;
   const painted = await run(rgb, width, height);
   for (let from = 0, to = 0; from < painted.length; from += 3, to += 4) {
-    rgba[to] = painted[from];
-    rgba[to + 1] = painted[from + 1];
-    rgba[to + 2] = painted[from + 2];
+    if (keep_colors) {
+      const brighter = luminance(painted, from) - luminance(rgb, from);
+      for (let k = 0; k < 3; k++) rgba[to + k] += brighter;
+    } else {
+      for (let k = 0; k < 3; k++) rgba[to + k] = painted[from + k];
+    }
     rgba[to + 3] = 255;
   }
   postMessage({ painted: buffer, width, height, milliseconds: performance.now() - began }, [buffer]);
+}
+
+/** Y of the pixel at `at`, 0 to 255 (ITU-R BT.601), as OpenCV rounds it. media/luminance.py says what it is for. */
+function luminance(pixels, at) {
+  return (4899 * pixels[at] + 9617 * pixels[at + 1] + 1868 * pixels[at + 2] + 8192) >> 14;
 }
 
 /** @returns {Promise<Uint8Array>} */
