@@ -100,22 +100,24 @@ def test_who_does_not_read_delays_nobody(page, photo):
     assert time.perf_counter() - began < 2
 
 
+def accepted(page, photo):
+    """A connection that has a place: one is free once the server has seen that its page is gone."""
+    for _ in range(100):
+        with suppress(ConnectionClosed):
+            connection = page()
+            connection.send(message(photo))
+            assert parts(connection.recv())[0]["id"] == 1
+            return connection
+        time.sleep(0.2)
+    pytest.fail("No place became free.")
+
+
 def test_who_is_one_too_many_is_told_to_come_again(page, photo):
-    kept = [page() for _ in range(3)]
-    for connection in kept:
-        connection.send(message(photo))
-        connection.recv()
+    kept = [accepted(page, photo) for _ in range(3)]
     with pytest.raises(ConnectionClosed, match="1013"):
         page().recv(timeout=10)
     kept[0].close()
-    for _ in range(100):  # the place is free once the server has seen it
-        with suppress(ConnectionClosed):
-            again = page()
-            again.send(message(photo))
-            assert parts(again.recv())[0]["id"] == 1
-            return
-        time.sleep(0.2)
-    pytest.fail("No place became free.")
+    accepted(page, photo)
 
 
 def test_pages_of_others_and_those_without_a_token_are_refused(address, photo):
