@@ -1,5 +1,5 @@
 /** Convert: files and folders into the studio's queue, results out of it. */
-import { ask, inWords, keepLooking, make } from "./studio.js";
+import { ask, following, inWords, keepLooking, layCards, make } from "./studio.js";
 import { addView, isShown } from "./views.js";
 
 const $ = (id) => /** @type {any} */ (document.getElementById(id));
@@ -14,20 +14,7 @@ let sent = 0;
 /** @type {string[]} */
 let leftOut = [];
 
-function tell(text) {
-  $("convert-message").textContent = text;
-  $("convert-message").hidden = !text;
-}
-
-async function order(work) {
-  try {
-    tell("");
-    await work();
-  } catch (error) {
-    tell(error.message);
-  }
-  await look();
-}
+const { tell, look, order } = following(refresh, $("convert-message"));
 
 // -- files in ---------------------------------------------------------------------------------------------------
 
@@ -85,20 +72,6 @@ async function send(files) {
 
 // -- the queue --------------------------------------------------------------------------------------------------
 
-let troubled = false;
-
-/** See how things are; what goes wrong in that is told until it goes well again. */
-async function look() {
-  try {
-    await refresh();
-    if (troubled) tell("");
-    troubled = false;
-  } catch (error) {
-    troubled = true;
-    tell(error.message);
-  }
-}
-
 async function refresh() {
   let left;
   ({ conversions, paused, left } = await ask("conversions"));
@@ -109,10 +82,7 @@ async function refresh() {
   $("pause").hidden = !open && !paused;
   $("pause").textContent = paused ? "Go on" : "Pause";
   $("take-all").hidden = !conversions.some(({ result }) => result);
-  const cards = new Map([...$("files").children].map((card) => [card.dataset.id, card]));
-  const wanted = conversions.map((each) => refreshed(cards.get(each.id) ?? newCard(each), each));
-  if (wanted.some((card, k) => $("files").children[k] !== card) || cards.size !== wanted.length)
-    $("files").replaceChildren(...wanted);
+  layCards($("files"), conversions, newCard, refreshed);
 }
 
 /** Where the queue is, in words. @param {number | null} left */

@@ -47,3 +47,53 @@ export async function keepLooking(look, often) {
     await new Promise((resolve) => setTimeout(resolve, often() ? 1000 : 5000));
   }
 }
+
+/**
+ * How a view follows the studio.
+ * @param {() => Promise<void>} refresh shows how things are @param {HTMLElement} message where it says what goes wrong
+ */
+export function following(refresh, message) {
+  let troubled = false;
+
+  /** @param {string} text */
+  function tell(text) {
+    message.textContent = text;
+    message.hidden = !text;
+  }
+
+  /** See how things are; what goes wrong in that is told until it goes well again. */
+  async function look() {
+    try {
+      await refresh();
+      if (troubled) tell("");
+      troubled = false;
+    } catch (error) {
+      troubled = true;
+      tell(error.message);
+    }
+  }
+
+  /** Do what a button asks for, and look at once what came of it. @param {() => Promise<any>} work */
+  async function order(work) {
+    try {
+      tell("");
+      await work();
+    } catch (error) {
+      tell(error.message);
+    }
+    await look();
+  }
+
+  return { tell, look, order };
+}
+
+/**
+ * The cards of a list as its items are now. A card stays the same element, so that the focus stays where it is.
+ * @param {HTMLElement} list @param {{id: string}[]} items
+ * @param {(item: any) => HTMLElement} newCard @param {(card: HTMLElement, item: any) => HTMLElement} refreshed
+ */
+export function layCards(list, items, newCard, refreshed) {
+  const cards = new Map([...list.children].map((card) => [/** @type {HTMLElement} */ (card).dataset.id, card]));
+  const wanted = items.map((item) => refreshed(cards.get(item.id) ?? newCard(item), item));
+  if (wanted.some((card, k) => list.children[k] !== card) || cards.size !== wanted.length) list.replaceChildren(...wanted);
+}

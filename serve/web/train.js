@@ -1,7 +1,7 @@
 /** Train: a painting into the line, and what its network paints while it learns. */
 import { Engine } from "./engine.js";
 import { openCamera, openFile } from "./sources.js";
-import { ask, inWords, keepLooking, make } from "./studio.js";
+import { ask, following, inWords, keepLooking, layCards, make } from "./studio.js";
 import { addView, isShown } from "./views.js";
 
 const $ = (id) => /** @type {any} */ (document.getElementById(id));
@@ -18,21 +18,7 @@ let painting = null;
 let paintView;
 let watched = "", seen = "", hung = "";
 
-function tell(text) {
-  $("train-message").textContent = text;
-  $("train-message").hidden = !text;
-}
-
-/** Do what a button asks for, and look at once what came of it. */
-async function order(work) {
-  try {
-    tell("");
-    await work();
-  } catch (error) {
-    tell(error.message);
-  }
-  await look();
-}
+const { tell, look, order } = following(refresh, $("train-message"));
 
 // -- the painting -----------------------------------------------------------------------------------------------
 
@@ -80,30 +66,13 @@ async function start() {
 
 // -- the line ---------------------------------------------------------------------------------------------------
 
-let troubled = false;
-
-/** See how things are; what goes wrong in that is told until it goes well again. */
-async function look() {
-  try {
-    await refresh();
-    if (troubled) tell("");
-    troubled = false;
-  } catch (error) {
-    troubled = true;
-    tell(error.message);
-  }
-}
-
 async function refresh() {
   ({ trainings } = await ask("trainings"));
   const styles = trainings.filter(({ style }) => style).map(({ name, style }) => name + style).join();
   if (styles !== hung) await paintView.hang();
   hung = styles;
   $("train-none").hidden = trainings.length > 0;
-  const cards = new Map([...$("trainings").children].map((card) => [card.dataset.id, card]));
-  const wanted = trainings.map((training) => refreshed(cards.get(training.id) ?? newCard(training), training));
-  if (wanted.some((card, k) => $("trainings").children[k] !== card) || cards.size !== wanted.length)
-    $("trainings").replaceChildren(...wanted);
+  layCards($("trainings"), trainings, newCard, refreshed);
   await showMoment();
 }
 
