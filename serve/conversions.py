@@ -25,7 +25,7 @@ from allaprima.core.events import Advanced, Event, Started, Warned
 from allaprima.infer.jobs import stylize
 from allaprima.media.clips import is_video, sample_frames
 from allaprima.media.pictures import picture_kind, read_picture
-from allaprima.serve.library import Library, safe_stem
+from allaprima.serve.library import Library, free_name, safe_stem
 
 MOST = 20_000_000_000  # bytes of files and results that lie on the disk at a time
 SPARE = 1_000_000_000  # bytes that are left free on the disk
@@ -146,14 +146,12 @@ class Conversions:
 
     def archive(self) -> Iterator[bytes]:
         """All results as a ZIP file, piece by piece; the folders are as they came."""
-        buffer, taken = _Buffer(), set()
+        buffer, taken = _Buffer(), []
         with zipfile.ZipFile(buffer, "w") as archive:
             for each in [each for each in self.all.values() if each.result]:
-                name, number = path_in_archive(each), 2
-                while name.casefold() in taken:
-                    path = PurePosixPath(path_in_archive(each))
-                    name, number = str(path.with_name(f"{path.stem}-{number}{path.suffix}")), number + 1
-                taken.add(name.casefold())
+                path = PurePosixPath(path_in_archive(each))
+                name = free_name(str(path.with_suffix("")), taken, path.suffix) + path.suffix
+                taken.append(name)
                 with open(each.result or "", "rb") as file, archive.open(name, "w", force_zip64=True) as entry:
                     while piece := file.read(CHUNK):
                         entry.write(piece)

@@ -61,9 +61,9 @@ def safe_stem(name: str, otherwise: str) -> str:
     return re.sub(r"\W+", "_", stem).strip("_")[:60] or otherwise
 
 
-def free_name(stem: str, taken: list[str]) -> str:
-    """The stem, or with the number 2 and so on where a taken name is the same on some file system."""
+def free_name(stem: str, taken: list[str], ending="") -> str:
+    """The stem, or with the number 2 and so on where, with the ending, a taken name is the same on some file system."""
     known, name, number = {folded(each) for each in taken}, stem, 2
-    while folded(name) in known:
+    while folded(name + ending) in known:
         name, number = f"{stem}-{number}", number + 1
     return name

@@ -20,7 +20,7 @@ from starlette.applications import Starlette
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
 
@@ -36,6 +36,7 @@ from allaprima.serve.openapi import document
 from allaprima.serve.page import page_routes, style_entries
 from allaprima.serve.parameters import controls_of
 from allaprima.serve.server import LOOPBACK, Guard, refusal, run
+from allaprima.serve.uploads import Bounded
 
 FORMATS = {"jpeg": "JPEG", "png": "PNG", "webp": "WEBP"}  # of answers, and Pillow's names of them
 OPENED = 8  # styles that are kept open; the one that was not used for longest is let go
@@ -61,22 +62,6 @@ class Limits:
     def __post_init__(self):
         check_positive(megabytes=self.megabytes, megapixels=self.megapixels, seconds=self.seconds)
         check_whole(1, queue=self.queue, clients=self.clients)
-
-
-class Bounded(Request):
-    """A request whose body may not be longer than `most` bytes."""
-
-    most = 0
-
-    async def stream(self):
-        count = 0
-        async for chunk in super().stream():
-            count += len(chunk)
-            if count > self.most:
-                raise HTTPException(
-                    413, f"The body is longer than the {self.most / 1e6:g} megabytes that are taken here."
-                )
-            yield chunk
 
 
 class Service:
@@ -149,9 +134,7 @@ class Service:
         return answer
 
     async def _painted(self, request, run):
-        bounded = Bounded(request.scope, request.receive)
-        bounded.most = int(self.limits.megabytes * 1e6)
-        content, parameters = await _read(bounded)
+        content, parameters = await _read(Bounded(request, int(self.limits.megabytes * 1e6)))
         style, format = parameters.pop("style", DEFAULT_STYLE), parameters.pop("format", None)
         if format not in {*FORMATS, None}:
             raise AllaprimaError(f"format must be one of {', '.join(FORMATS)}, not {format!r}.")

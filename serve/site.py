@@ -15,8 +15,7 @@ from allaprima.core.events import Advanced, Listener, Started, Warned, Wrote, ig
 from allaprima.core.files import atomic_folder
 from allaprima.infer.library import find_style, list_styles
 from allaprima.infer.modelcheck import read_model
-from allaprima.infer.modelfile import for_browsers
-from allaprima.infer.stylizer import Stylizer
+from allaprima.infer.modelfile import for_browsers, read_card
 
 WEB = Path(__file__).parent / "web"
 EXAMPLE = Path(str(files("allaprima.train") / "photos" / "astronaut.jpg"))  # what the page shows first
@@ -69,7 +68,7 @@ def entry(path) -> dict:
 
 @lru_cache(maxsize=256)
 def _entry(path, changed):  # a page load must not open every model anew
-    card = Stylizer(path, provider="cpu", threads=1).card
+    card = read_card(read_model(path), path)
     if card.format < 2:
         raise AllaprimaError(f"{path} is a model file of format 1, which browsers can't run: train the style again.")
     return {

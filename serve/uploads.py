@@ -1,14 +1,32 @@
 """What a page sends: bytes up to a limit, into memory or a file."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 
+class Bounded(Request):
+    """A request whose body may not be longer than `most` bytes: HTTPException, and the rest is not read."""
+
+    def __init__(self, request: Request, most: int):
+        super().__init__(request.scope, request.receive)
+        self.most = most
+
+    async def stream(self) -> AsyncGenerator[bytes]:
+        size = 0
+        async for part in super().stream():
+            size += len(part)
+            if size > self.most:
+                raise HTTPException(
+                    413, f"This is longer than the {self.most / 1e6:,.6g} megabytes that are taken here."
+                )
+            yield part
+
+
 async def read(request: Request, most: int) -> bytes:
-    """A request's body. Raises HTTPException when it is empty, or longer than `most` bytes: the rest is not read."""
+    """A request's body. Raises HTTPException when it is empty, or longer than `most` bytes."""
     return b"".join([part async for part in _parts(request, most)])
 
 
@@ -19,12 +37,10 @@ async def save(request: Request, path: Path, most: int) -> None:
             file.write(part)
 
 
-async def _parts(request: Request, most: int) -> AsyncIterator[bytes]:
-    size = 0
-    async for part in request.stream():
-        size += len(part)
-        if size > most:
-            raise HTTPException(413, f"This is more than the {most / 1e6:,.0f} MB that there is room for.")
+async def _parts(request: Request, most: int) -> AsyncGenerator[bytes]:
+    empty = True
+    async for part in Bounded(request, most).stream():
+        empty = empty and not part
         yield part
-    if not size:
+    if empty:
         raise HTTPException(400, "The file is empty.")
