@@ -149,9 +149,15 @@ def atomic_folder(path: Path) -> Generator[Path]:
         try:
             new.mkdir()
             yield new
+            old = part / "old"
             if os.path.lexists(path):
-                os.rename(path, part / "old")
-            os.rename(new, path)
+                os.rename(path, old)
+            try:
+                os.rename(new, path)
+            except OSError:
+                if old.exists():
+                    os.rename(old, path)
+                raise
         except OSError as error:
             raise explain_os_error(error, path) from error
 
