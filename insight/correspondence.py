@@ -22,7 +22,7 @@ from allaprima.insight.sheet import check_page, drawn, enlarge, figure, grid, wr
 from allaprima.media.pictures import read_photo
 from allaprima.models.loss_network import LossNetwork
 from allaprima.models.tensors import to_image, to_tensor
-from allaprima.train.photos import BUNDLED
+from allaprima.train.settings import BUNDLED
 
 # The four faces of the bundled photos; left and right as one sees them, (x, y) in pixels of the file.
 FACES = [

@@ -31,7 +31,7 @@ from allaprima.models.blocks import Conv, Merge, Residual, SeparableResidual
 from allaprima.models.tensors import to_image, to_tensor
 from allaprima.models.transformer import Transformer, transformer
 from allaprima.train.checkpoint import read_checkpoint
-from allaprima.train.photos import BUNDLED
+from allaprima.train.settings import BUNDLED
 
 FEATURES = (Conv, Residual, SeparableResidual, Merge)
 LEAST = 16  # px, the smallest picture that a style network takes

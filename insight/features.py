@@ -19,7 +19,7 @@ from allaprima.insight.sheet import check_page, enlarge, grid, write, writing
 from allaprima.media.pictures import picture_files, read_photo
 from allaprima.models.loss_network import LossNetwork
 from allaprima.models.tensors import to_tensor
-from allaprima.train.photos import BUNDLED
+from allaprima.train.settings import BUNDLED
 
 TOP = 9
 CELL = 120  # pixels of a patch on the sheet

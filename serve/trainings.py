@@ -32,8 +32,8 @@ WAITING, TRAINING, STOPPED, DONE, FAILED = "waiting", "training", "stopped", "do
 class Training:
     """What `training.json` in its folder holds, and what the page shows.
 
-    steps: wanted, 0 while it is not known how many the minutes allow; `done` of them made. rate: steps a second. style: whether it hangs on the wall. about: what goes on,
-    or went wrong, a sentence. process: the number of the one at work.
+    steps: wanted, 0 while it is not known how many the minutes allow; `done` of them made. rate: steps a second. style:
+    whether it hangs on the wall. about: what goes on, or went wrong, a sentence. process: the number of the one at work.
     """
 
     id: str

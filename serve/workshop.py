@@ -4,9 +4,7 @@ import asyncio
 import base64
 import shutil
 from contextlib import asynccontextmanager
-from importlib.resources import files
 from importlib.util import find_spec
-from pathlib import Path
 
 from PIL import Image
 from starlette.applications import Starlette
@@ -25,10 +23,9 @@ from allaprima.serve.conversions import Conversion, Conversions, result_name, sm
 from allaprima.serve.library import Library, safe_stem
 from allaprima.serve.trainings import Training, Trainings
 from allaprima.serve.uploads import read, save
-from allaprima.train.settings import Settings
+from allaprima.train.settings import BUNDLED, Settings
+from allaprima.train.settings import BUNDLED_HELD_OUT as HELD_OUT
 
-PHOTOS = Path(str(files("allaprima.train") / "photos"))
-HELD_OUT = ("astronaut.jpg", "china.jpg", "sunset.jpg")  # of the bundled photos, those that no training sees
 NAME = 1000  # characters of a file's name, with its folders, at most
 PAINTING = 100_000_000  # bytes at most
 SHOWN = 480  # px, long side of a painting on the page
@@ -84,7 +81,7 @@ class Workshop:
         """A photo that no training sees."""
         if request.path_params["name"] not in HELD_OUT:
             raise HTTPException(404)
-        return FileResponse(PHOTOS / request.path_params["name"])
+        return FileResponse(BUNDLED / request.path_params["name"])
 
     async def look(self, request: Request):
         """What a painting is like, before it is trained on: size, faults, and a JPEG that any browser shows."""
@@ -107,7 +104,8 @@ class Workshop:
 
     async def begin_training(self, request: Request):
         """The painting in the body into the line."""
-        minutes, size = _number(request, "minutes", 5), _number(request, "style_size", Settings().style_size)
+        minutes = _number(request, "minutes", Settings().minutes)
+        size = _number(request, "style_size", Settings().style_size)
         name = safe_stem(request.query_params.get("name", ""), "style")
         content = await read(request, PAINTING)
         _, shown = await run_in_threadpool(_painting, content)

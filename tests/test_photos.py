@@ -11,7 +11,8 @@ from allaprima.core.errors import AllaprimaError
 from allaprima.media.pictures import read_rgb
 from allaprima.models.tensors import read_style
 from allaprima.train import schedule
-from allaprima.train.photos import BUNDLED, BUNDLED_HELD_OUT, Batches, Photos
+from allaprima.train.photos import Batches, Photos
+from allaprima.train.settings import BUNDLED, BUNDLED_HELD_OUT
 from clips import panned, write_clip
 from training import SMALL, STYLE
 

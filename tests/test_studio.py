@@ -124,7 +124,7 @@ def test_another_sites_page_is_not_answered(open_studio):
 
 
 def test_the_photos_that_are_shown_are_those_that_no_training_sees():
-    from allaprima.train.photos import BUNDLED_HELD_OUT
+    from allaprima.train.settings import BUNDLED_HELD_OUT
 
     assert HELD_OUT == BUNDLED_HELD_OUT
 

@@ -19,7 +19,7 @@ from allaprima.core.events import Advanced, Started, Warned, Wrote
 from allaprima.train import run, schedule, soap
 from allaprima.train.card import make_card
 from allaprima.train.checkpoint import checkpoint_of, read_checkpoint, saved_settings, write_checkpoint
-from allaprima.train.photos import BUNDLED, BUNDLED_HELD_OUT
+from allaprima.train.settings import BUNDLED, BUNDLED_HELD_OUT
 from allaprima.train.trainer import Diverged, Trainer
 from training import SMALL, STYLE, after, weights
 

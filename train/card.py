@@ -11,7 +11,7 @@ from allaprima.media.pictures import read_rgb
 from allaprima.models.export import thumbnail, to_jpeg
 from allaprima.models.tensors import read_style, to_image
 from allaprima.train import loss, schedule, soap
-from allaprima.train.photos import BUNDLED
+from allaprima.train.settings import BUNDLED
 
 SHOWN = BUNDLED / "chelsea.jpg"  # the photo that stands for a style whose painting may not be included
 

@@ -12,11 +12,8 @@ from torch.nn import functional as F
 from allaprima.core.errors import AllaprimaError
 from allaprima.media.pictures import picture_files, read_rgb
 from allaprima.train import schedule
-from allaprima.train.settings import Settings
+from allaprima.train.settings import BUNDLED, BUNDLED_HELD_OUT, Settings
 
-BUNDLED = Path(__file__).parent / "photos"
-# Bundled photos that are kept for measuring: a face, a building, a landscape.
-BUNDLED_HELD_OUT = ("astronaut.jpg", "china.jpg", "sunset.jpg")
 MEMORY = 4 * 2**30  # bytes of photos kept at most; a larger folder is sampled
 
 

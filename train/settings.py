@@ -15,6 +15,8 @@ from typing import Any
 
 from allaprima.core.errors import AllaprimaError
 
+BUNDLED = Path(__file__).parent / "photos"
+BUNDLED_HELD_OUT = ("astronaut.jpg", "china.jpg", "sunset.jpg")  # kept for measuring: a face, a building, a landscape
 MODEL, OBJECTIVE, DATA = "The network", "The objective", "The photos"  # groups in the help
 
 
