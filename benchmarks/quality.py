@@ -29,12 +29,16 @@ from allaprima.infer.stylizer import Stylizer  # noqa: E402
 from allaprima.media.pictures import read_photo  # noqa: E402
 from allaprima.models.tensors import to_tensor  # noqa: E402
 from allaprima.train.checkpoint import checkpoint_of, saved_settings  # noqa: E402
-from allaprima.train.photos import BUNDLED, Photos  # noqa: E402
+from allaprima.train.photos import Photos  # noqa: E402
 from allaprima.train.run import train_style  # noqa: E402
-from allaprima.train.settings import Settings, change  # noqa: E402
+from allaprima.train.settings import (  # noqa: E402
+    BUNDLED,
+    Settings,
+    change,
+)
 
 NETWORKS = ("johnson", "live", "best")
-BETA = 5.0  # twice the default: with more style to make, networks differ more
+BETA = 5.0  # fixed, so that all have one J; with more style to make, networks differ more
 SIDE = 384
 ARTIFACTS = """Artifacts, medians over the same photos. Grid: the power at a period, divided by that of its neighbourhood (1: no grid).
 Border: the outer 16 px against the 32 px further in, as a difference in grey levels and a ratio of standard deviations.

@@ -18,9 +18,10 @@ from allaprima.baseline.compare import training_loss
 from allaprima.core.files import atomic
 from allaprima.infer.stylizer import Stylizer
 from allaprima.media.pictures import read_photo
-from allaprima.train.photos import BUNDLED, Photos
-from allaprima.train.settings import Settings
+from allaprima.train.photos import Photos
+from allaprima.train.settings import BUNDLED, Settings, change
 
+BETA = 2.5  # fixed, so that all have one J
 HEAD = ["start", "steps", "seconds of training", "J", "of the longest's", "content", "style cost"]
 
 
@@ -45,7 +46,8 @@ def main():
     for start, steps in wanted:
         runs = arguments.runs / f"{start}-{steps}"
         runs.mkdir(parents=True, exist_ok=True)
-        settings = Settings(start=start, steps=steps, stylization=0.0, photos=folder, held_out=arguments.held_out)
+        lengths = {"start": start, "steps": steps, "beta": BETA}
+        settings = change(Settings(photos=folder, held_out=arguments.held_out), lengths)
         stylizer = Stylizer(trained(arguments.style, "live", runs, settings))
         loss, targets = training_loss(stylizer.card, arguments.style)
         seconds = stylizer.card.losses["trained_seconds"]

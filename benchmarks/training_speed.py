@@ -23,11 +23,11 @@ from allaprima.media.pictures import read_rgb
 from allaprima.models.loss_network import LossNetwork
 from allaprima.models.tensors import read_style
 from allaprima.models.transformer import transformer
-from allaprima.train.photos import BUNDLED
 from allaprima.train.schedule import REUSE, WAITING
-from allaprima.train.settings import Settings, change
+from allaprima.train.settings import BUNDLED, Settings, change
 from allaprima.train.trainer import Trainer
 
+STEPS = 2200  # of the training that the timed steps are the first of: they do not look at noise yet
 WARM = WAITING // 2  # steps until batches come back as often as they will
 
 STYLE_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
@@ -99,7 +99,7 @@ def main():
     loops: dict[str, Callable[[], object]] = {"plain float32 loop, johnson": plain}
     for architecture in ("johnson", "best", "live"):
         values = {"architecture": architecture, "size": arguments.size, "early_size": 1.0, "batch": arguments.batch}
-        settings = change(Settings(), values)
+        settings = change(Settings(), values | {"steps": STEPS})
         loops[f"allaprima, {architecture}"] = Trainer(arguments.style, settings, device).step
     for step in loops.values():
         for _ in range(1 if step is plain else WARM):
@@ -114,7 +114,7 @@ def main():
     note = (
         f"{arguments.batch} photos of {arguments.size} px a step, median of {arguments.rounds} rounds. The plain loop is "
         "float32 with a DataLoader; the whole loss network sees the photo and the picture. Photos, layers and the weights of "
-        "the loss network are the same for all."
+        "the loss network are the same for all. The steps are of the first half of a training, which looks at no noise."
     )
     publish("Training", f"{note}\n\n{table(['loop', 'photos/s', 'ratio'], rows)}", arguments.write)
 

@@ -1,8 +1,8 @@
 """A training of the studio, in a process of its own: `python -m allaprima.commands.worker FOLDER`.
 
-FOLDER holds `training.json` (name, style_size, steps, or 0 and minutes) and `painting`. A checkpoint in it is continued. Each event goes to
-standard output as a line of JSON, the last one is {"event": "Failed", "text": sentence} where it failed. The end of
-standard input, which the death of the studio is too, stops the training, with a checkpoint.
+FOLDER holds `training.json` (name, style_size, steps, or 0 and minutes) and `painting`. A checkpoint in it is
+continued. Each event goes to standard output as a line of JSON, the last one is {"event": "Failed", "text": sentence}
+where it failed. The end of standard input, which the death of the studio is too, stops the training, with a checkpoint.
 """
 
 import json
