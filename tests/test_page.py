@@ -105,6 +105,24 @@ def test_camera_styles_mirror_and_divider_act_at_once(opened, studio):
 
 
 @needs_chromium
+def test_strokes_change_by_slider_and_key_on_photos_and_the_camera(opened, studio):
+    page = opened(studio)
+    trained = pixels(page, "after").astype(int)
+    assert page.text_content("#stroke-value") == "as trained"
+    page.focus("#stroke")
+    page.keyboard.press("End")
+    page.wait_for_function("document.getElementById('after').dataset.stroke === '2'")
+    assert page.text_content("#stroke-value") == page.get_attribute("#stroke", "aria-valuetext") == "× 2"
+    assert np.abs(pixels(page, "after") - trained).mean() > 3
+    page.click("#camera")
+    painted(page, "frames/s")
+    for shown in ("null", "0.5", "0.7", "1", "1.4", "2"):  # after the last come the network's own
+        page.keyboard.press("b")
+        page.wait_for_function("shown => document.getElementById('after').dataset.stroke === shown", arg=shown)
+    assert page.text_content("#stroke-value") == "× 2"
+
+
+@needs_chromium
 def test_the_wall_is_painted_on_the_users_photo(opened, hosted, tmp_path):
     page = opened(hosted)
     assert page.locator(".style img[src^='blob:']").count() == 0  # the example is not the user's

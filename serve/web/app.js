@@ -9,6 +9,7 @@ import { addView, followAddress, isShown } from "./views.js";
 
 const LEAST = 16; // px, the smallest side that a style takes
 const PHOTO_SIDE = 1280; // px, long side at which a photo is painted
+const BRUSHES = [0.5, 0.7, 1, 1.4, 2]; // the strokes that a key goes through, as in infer/live.py
 const $ = (id) => /** @type {any} */ (document.getElementById(id));
 const [before, after] = [$("before"), $("after")].map((canvas) => canvas.getContext("2d"));
 const photo = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
@@ -51,7 +52,7 @@ async function paint() {
     photo.drawImage(source.element, 0, 0, width, height);
     const pixels = photo.getImageData(0, 0, width, height);
     const strength = $("strength").value;
-    const controls = { strength: strength / 100, keep_colors: $("colors").checked };
+    const controls = { strength: strength / 100, stroke: strokeAsked(), keep_colors: $("colors").checked };
     const { painted } = await engines.paint(pixels.data.buffer, width, height, controls);
     if (after.canvas.width !== width || after.canvas.height !== height) {
       for (const { canvas } of [before, after]) Object.assign(canvas, { width, height });
@@ -60,7 +61,7 @@ async function paint() {
     // An engine that takes the pixels away has one picture under way: then the canvas still shows the photo.
     pixels.data.length ? before.putImageData(pixels, 0, 0) : before.drawImage(photo.canvas, 0, 0);
     after.putImageData(new ImageData(new Uint8ClampedArray(painted), width, height), 0, 0);
-    Object.assign(after.canvas.dataset, { strength, colors: controls.keep_colors });
+    Object.assign(after.canvas.dataset, { strength, stroke: controls.stroke, colors: controls.keep_colors });
     measure(performance.now(), taken);
     $("snapshot").disabled = $("record").disabled = false;
   } catch (error) {
@@ -231,6 +232,17 @@ function setStrength(value) {
   paint();
 }
 
+/** The size of strokes that is asked for; null where they are as trained, which is below the least size. */
+const strokeAsked = () => ($("stroke").value < BRUSHES[0] ? null : Number($("stroke").value));
+
+function setStroke(value) {
+  $("stroke").value = value;
+  const words = strokeAsked() === null ? "as trained" : `× ${strokeAsked()}`;
+  $("stroke-value").textContent = words;
+  $("stroke").setAttribute("aria-valuetext", words);
+  paint();
+}
+
 function setSplit(percent) {
   $("divider").value = percent;
   $("view").style.setProperty("--split", `${percent}%`);
@@ -243,6 +255,7 @@ const KEYS = {
   "=": () => setStrength(Number($("strength").value) + 10),
   "-": () => setStrength(Number($("strength").value) - 10),
   o: () => setSplit(Number($("divider").value) ? 0 : 50),
+  b: () => setStroke(BRUSHES.find((size) => size > (strokeAsked() ?? 0)) ?? $("stroke").min),
   c: () => $("colors").click(),
   m: () => $("mirror").click(),
   s: snapshot,
@@ -256,6 +269,7 @@ function listen() {
   $("file").onchange = () => $("file").files[0] && use(openFile($("file").files[0]));
   $("example").onclick = useExample;
   $("strength").oninput = () => setStrength($("strength").value);
+  $("stroke").oninput = () => setStroke($("stroke").value);
   $("divider").oninput = () => setSplit($("divider").value);
   $("size").onchange = $("mirror").onchange = $("colors").onchange = () => paint();
   $("snapshot").onclick = snapshot;

@@ -1,5 +1,7 @@
 /** The page's side of the worker: one order under way at a time, so that the delay never grows. */
 
+/** @typedef {{strength: number, stroke?: number | null, keep_colors?: boolean}} Controls as core/contract.py has them */
+
 export class Engine {
   depth = 1; // frames under way
 
@@ -20,7 +22,7 @@ export class Engine {
 
   /**
    * The painted picture of an RGBA buffer, in the same memory, which is handed over meanwhile.
-   * @param {{strength: number, keep_colors: boolean}} controls as core/contract.py has them
+   * @param {Controls} controls
    * @returns {Promise<{painted: ArrayBuffer, milliseconds: number}>}
    */
   paint(buffer, width, height, controls) {

@@ -2,10 +2,11 @@
  * The network, in a thread of its own: RGBA bytes in, painted RGBA bytes out, in the same buffer.
  *
  * Messages in:  {load: url, threads, width, height}     a style, warmed up at that size before the answer
- *               {paint: ArrayBuffer, width, height, strength, keep_colors}
+ *               {paint: ArrayBuffer, width, height, strength, stroke, keep_colors}
  * Messages out: {loaded: url} | {painted: ArrayBuffer, width, height, milliseconds} | {failed: sentence}
  */
 import * as ort from "./ort/ort.wasm.min.mjs";
+import { brighten, luminance, paintStrokes } from "./strokes.js";
 
 ort.env.wasm.wasmPaths = new URL("./ort/", import.meta.url).href;
 ort.env.logLevel = "error";
@@ -45,8 +46,8 @@ async function load({ load: url, threads, width, height }) {
   postMessage({ loaded: url });
 }
 
-/** @param {{paint: ArrayBuffer, width: number, height: number, strength: number, keep_colors?: boolean}} order */
-async function paint({ paint: buffer, width, height, strength: wanted, keep_colors }) {
+/** @param {{paint: ArrayBuffer, width: number, height: number} & import("./engine.js").Controls} order */
+async function paint({ paint: buffer, width, height, strength: wanted, stroke, keep_colors }) {
   const began = performance.now();
   const rgba = new Uint8ClampedArray(buffer);
   const count = width * height;
@@ -56,23 +57,25 @@ async function paint({ paint: buffer, width, height, strength: wanted, keep_colo
     rgb[to + 1] = rgba[from + 1];
     rgb[to + 2] = rgba[from + 2];
   }
-  strengthValue[0] = wanted;
-  const painted = await run(rgb, width, height);
-  for (let from = 0, to = 0; from < painted.length; from += 3, to += 4) {
-    if (keep_colors) {
-      const brighter = luminance(painted, from) - luminance(rgb, from);
-      for (let k = 0; k < 3; k++) rgba[to + k] += brighter;
-    } else {
-      for (let k = 0; k < 3; k++) rgba[to + k] = painted[from + k];
+  strengthValue[0] = stroke ? 1 : wanted;
+  const painted = stroke ? mixed(await paintStrokes(run, rgb, width, height, stroke), wanted) : await run(rgb, width, height);
+  if (keep_colors) {
+    const before = luminance(rgb), after = luminance(painted);
+    for (let k = 0; k < count; k++) brighten(rgba, k, 4, after[k] - before[k]);
+  } else {
+    for (let from = 0, to = 0; from < painted.length; from += 3, to += 4) {
+      rgba[to] = painted[from];
+      rgba[to + 1] = painted[from + 1];
+      rgba[to + 2] = painted[from + 2];
     }
-    rgba[to + 3] = 255;
   }
+  for (let to = 3; to < rgba.length; to += 4) rgba[to] = 255;
   postMessage({ painted: buffer, width, height, milliseconds: performance.now() - began }, [buffer]);
 }
 
-/** Y of the pixel at `at`, 0 to 255 (ITU-R BT.601), as OpenCV rounds it. media/luminance.py says what it is for. */
-function luminance(pixels, at) {
-  return (4899 * pixels[at] + 9617 * pixels[at + 1] + 1868 * pixels[at + 2] + 8192) >> 14;
+/** From the photo, which is in `rgb`, to the painted picture. @param {Uint8Array | Uint8ClampedArray} painted */
+function mixed(painted, wanted) {
+  return wanted === 1 ? painted : painted.map((value, k) => Math.round(rgb[k] + wanted * (value - rgb[k])));
 }
 
 /** @returns {Promise<Uint8Array>} */
