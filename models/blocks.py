@@ -294,8 +294,11 @@ class ToPixels(Leaf):
         ((0.25, 0.75, 0.0), (0.0, 0.75, 0.25), (0.0, 0.25, 0.75)),
     )
 
+    taps: torch.Tensor
+
     def __init__(self, inputs):
         super().__init__()
+        self.register_buffer("taps", torch.tensor(self.TAPS), persistent=False)
         self.conv = nn.Conv2d(inputs, 3, 3, padding=1)
         self.conv.weight.data *= 0.1  # a nearly grey picture to begin with
         nn.init.zeros_(self.bias)
@@ -311,8 +314,7 @@ class ToPixels(Leaf):
 
     def folded_weight(self) -> torch.Tensor:
         """The kernel [12, inputs, 3, 3] at half resolution, channels ordered row phase, column phase, colour."""
-        taps = self.conv.weight.new_tensor(self.TAPS)
-        return torch.einsum("piy,qjx,ocij->pqocyx", taps, taps, self.conv.weight).flatten(0, 2)
+        return torch.einsum("piy,qjx,ocij->pqocyx", self.taps, self.taps, self.conv.weight).flatten(0, 2)
 
     def in_onnx(self, x):
         """Rounded pixels, uint8 [N, H, W, 3], where `in_torch` gives -0.5..0.5.

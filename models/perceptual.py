@@ -26,6 +26,7 @@ from allaprima.models.loss_network import LossNetwork
 CONTENT_LAYERS = {"relu3_3": 1.0}
 STYLE_LAYERS = {"relu1_2": 1.0, "relu2_2": 1.0, "relu3_3": 1.0, "relu4_3": 1.0}
 FLAT = 1 / 255  # standard deviation of each colour of a photo below which it is a single colour
+GRAM_PARTS = 8  # of a Gram matrix; not in its class, where torch.compile breaks the graph at it
 
 
 @dataclass
@@ -78,17 +79,15 @@ class _Gram(torch.autograd.Function):
     activations themselves, in a fraction of the time. float16 has too small a range for sums, so it is widened first.
     """
 
-    PARTS = 8
-
     @staticmethod
     def forward(ctx, activations):
         f = activations.flatten(2)
         ctx.save_for_backward(activations)
         if f.dtype == torch.bfloat16:
             # of f^T, which is how channels_last activations lie in memory: one product of all parts, and the odd rest
-            count = f.shape[2] // _Gram.PARTS
-            parts, rest = f.mT.split([_Gram.PARTS * count, f.shape[2] % _Gram.PARTS], dim=1)
-            parts = parts.unflatten(1, (_Gram.PARTS, count))
+            count = f.shape[2] // GRAM_PARTS
+            parts, rest = f.mT.split([GRAM_PARTS * count, f.shape[2] % GRAM_PARTS], dim=1)
+            parts = parts.unflatten(1, (GRAM_PARTS, count))
             gram = (parts.mT @ parts).float().sum(1) + (rest.mT @ rest).float()
         else:
             wide = f if f.dtype == torch.float64 else f.float()

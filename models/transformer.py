@@ -80,7 +80,8 @@ class Transformer(nn.Module):
         for module in self.modules():
             if isinstance(module, Grain):
                 place = np.random.default_rng(seed).integers(module.noise.shape[-1], size=2)
-                module.start.copy_(torch.from_numpy(place))
+                for number, first in zip(module.start, place.tolist()):
+                    number.fill_(first)  # a GPU is not waited for, as it is where numbers are copied to it
 
 
 class Johnson(Transformer):
