@@ -10,7 +10,7 @@ from rich.text import Text
 
 from allaprima.commands.pipes import check_pipes, through_pipes
 from allaprima.commands.terminal import Terminal, print_table, result, say
-from allaprima.core.errors import AllaprimaError
+from allaprima.core.errors import AllaprimaError, import_with_extra
 from allaprima.core.events import Wrote
 from allaprima.infer.library import DEFAULT_STYLE
 
@@ -170,19 +170,39 @@ def live(
         )
 
 
-def models(name: Annotated[str | None, typer.Argument(help="Show all that is known of this one.")] = None):
+def models(
+    name: Annotated[str | None, typer.Argument(help="Show all that is known of this one.")] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            metavar="float16|int8", help="Write a copy of it in these numbers, and say how much its pictures differ."
+        ),
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", help="With --precision: the copy. Default: NAME-PRECISION.onnx, here."),
+    ] = None,
+    overwrite: Overwrite = False,
+):
     """List the styles that are there: bundled ones and your own.
 
     Into a pipe goes a line for each, its parts with tabs between them.
 
     allaprima models starry_night
+
+    allaprima models starry_night --precision float16 -o starry16.onnx
     """
     from allaprima.infer.library import list_styles, user_folder
     from allaprima.infer.stylizer import Stylizer
 
+    if name is None and precision is not None:
+        raise AllaprimaError("--precision needs the style: allaprima models NAME --precision float16.")
+    if precision is None and output is not None:
+        raise AllaprimaError("--output needs --precision: float16 or int8.")
+    if precision is not None:
+        return _write_copy(name, output, precision, overwrite)
     if name is not None:
-        _print_style(Stylizer(name, provider="cpu", threads=1))
-        return
+        return _print_style(Stylizer(name, provider="cpu", threads=1))
     styles = list_styles()
     table = Table(
         Column("name", min_width=max((len(s.name) for s in styles), default=0)),
@@ -220,6 +240,14 @@ def _print_style(stylizer):
             value = json.dumps(value, indent=1).strip("{}\n")
         table.add_row(key, Text(str(value)))
     print_table(table)
+
+
+def _write_copy(name, output, precision, overwrite):
+    copy_in_precision = import_with_extra("allaprima.train.precision").copy_in_precision
+    output = output or f"{Path(name).stem}-{precision}.onnx"
+    with Terminal() as listener:
+        copy_in_precision(name, output, precision, overwrite=overwrite, listener=listener)
+    result(output)
 
 
 def bench(

@@ -65,7 +65,8 @@ class Card:
     settings: every setting of the training; of paths the last part alone. objective: the weights of J, as balanced for
     this painting (models/perceptual.py). losses: `held_out`, the costs on photos not trained on, and `trained_seconds`.
     painting: a JPEG of the painting, of the size that the training saw. grams: where it may not be included, its Gram
-    matrices, float32 [C, C], by layer (models/perceptual.py, `gram_matrix`). format: of the model file.
+    matrices, float32 [C, C], by layer (models/perceptual.py, `gram_matrix`). precision: "float16" or "int8" of a copy in
+    fewer bits (train/precision.py). format: of the model file.
     """
 
     name: str = ""
@@ -78,6 +79,7 @@ class Card:
     losses: dict[str, Any] = field(default_factory=dict[str, Any])
     painting: bytes = b""
     grams: dict[str, Matrix] = field(default_factory=dict[str, Matrix])
+    precision: str = ""
     version: str = __version__
     format: int = FORMAT
 
@@ -119,6 +121,7 @@ class Card:
             losses=read("losses", _dict, {}),
             painting=read("painting", _bytes, b""),
             grams=read("grams", lambda text: {layer: _unpack(*gram) for layer, gram in _dict(text).items()}, {}),
+            precision=metadata.get("precision", ""),
             version=metadata.get("version", ""),
             format=number,
         )

@@ -251,8 +251,8 @@ def _shape(node, x):
 
 
 _SAME = (
-    "Abs BatchNormalization Cast Ceil Clip Dropout Elu Erf Exp Floor HardSigmoid HardSwish Identity InstanceNormalization "
-    "LayerNormalization LeakyRelu Log Neg Not Reciprocal Relu Round Selu Sigmoid Sign Softplus Sqrt Tanh"
+    "Abs BatchNormalization Cast Ceil Clip DequantizeLinear Dropout Elu Erf Exp Floor HardSigmoid HardSwish Identity InstanceNormalization "
+    "LayerNormalization LeakyRelu Log Neg Not QuantizeLinear Reciprocal Relu Round Selu Sigmoid Sign Softplus Sqrt Tanh"
 )
 _BROADCAST = "Add And Div Equal Greater GreaterOrEqual Less LessOrEqual Max Min Mod Mul Or Pow PRelu Sub Sum Where"
 _REDUCE = "ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum"
@@ -296,6 +296,8 @@ def makes_integers(node: Node, given: list[Value | None]) -> bool:
     """Is what a node makes of `given` integers?"""
     if node.op == "Cast":
         return is_whole(TYPES[node.attributes["to"]])
+    if node.op in ("QuantizeLinear", "DequantizeLinear"):
+        return node.op == "QuantizeLinear"
     if node.op in ("Constant", "ConstantOfShape"):
         return "value" in node.attributes and node.attributes["value"].whole
     source = given[1] if node.op == "Where" else given[0]

@@ -61,6 +61,10 @@ EXAMPLES = {
         ({"auto_pad": "SAME_UPPER", "strides": [2, 2]}, [X, WEIGHT.transpose(1, 0, 2, 3)]),
     ],
     "DepthToSpace": [({"blocksize": 2}, [X])],
+    "DequantizeLinear": [
+        ({}, [np.uint8([[1, 2]]), np.float32(0.1), np.uint8(1)]),
+        ({"axis": 1}, [np.int8([[1, 2]]), floats(1, 2)]),
+    ],
     "Expand": [({}, [X, ints(3, 1, 1, 8)])],
     "Gather": [({"axis": 1}, [X, np.int64([[0, 1, 3]])]), ({}, [ints(5, 6, 7), np.int64(1)])],
     "GlobalAveragePool": [({}, [X])],
@@ -73,6 +77,7 @@ EXAMPLES = {
         ({}, [X, ints(0, 0, -1, 0, 0, 0, 0, 1)]),
         ({}, [X, ints(1, 2, 3, 4), floats(0)[0], ints(2, -1)], 18),
     ],
+    "QuantizeLinear": [({}, [X, np.float32(0.1), np.uint8(1)]), ({"axis": 1}, [X, VECTOR, np.int8([0, 1, 2, 3])])],
     "Range": [({}, [np.int64(1), np.int64(10), np.int64(4)])],
     "Reshape": [({}, [X, ints(0, -1, 2)]), ({}, [ints(1, 2, 3, 4), ints(2, 2)])],
     "Resize": [
