@@ -74,7 +74,10 @@ class Conv(Leaf):
             x = F.conv2d(x, weight, bias, self.conv.stride, self.zeros, groups=self.conv.groups)
         else:
             x = self.conv(x)
-            x = self.norm(x) if self.norm else x
+            if self.norm:
+                # flat in between, so that its gradient lies as it does: on a CPU, torch 2.15 takes one in the layout
+                # channels_last for a plain one where the batch is one picture, and the gradients are wrong
+                x = self.norm(x).flatten().view(x.shape)
         return F.relu(x) if self.act else x
 
     def folded(self, norm: SettlingNorm):

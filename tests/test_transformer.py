@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from allaprima.core.contract import Card
 from allaprima.core.errors import AllaprimaError
 from allaprima.models import export as exporting
-from allaprima.models.blocks import Contrast, Conv, Grain, SettlingNorm, ToPixels
+from allaprima.models.blocks import Contrast, Conv, Grain, InstanceNorm, SettlingNorm, ToPixels
 from allaprima.models.graph import Graph
 from allaprima.models.transformer import ARCHITECTURES, transformer
 from conftest import PACKAGE
@@ -127,6 +127,27 @@ def test_a_settled_norm_is_part_of_its_convolution():
     scale = (y.var((2, 3)).mean(0) + layer.norm.eps).rsqrt()
     average = (y - y.mean((0, 2, 3)).view(-1, 1, 1)) * scale.view(-1, 1, 1)
     torch.testing.assert_close(layer(x), F.relu(average), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("norm", [SettlingNorm, InstanceNorm])
+@pytest.mark.parametrize("count", [1, 2])
+def test_gradients_pass_a_normalization_whatever_their_layout(norm, count):
+    """Against normalization written out, in float64; convolutions hand channels_last gradients back."""
+    torch.manual_seed(0)
+    first, second = Conv(3, 8, norm=norm, act=False), Conv(8, 5, act=False)
+    nn.Sequential(first, second).to(memory_format=torch.channels_last)
+    nn.init.normal_(first.norm.weight)
+    x, weights = (torch.randn(count, n, 12, 9).contiguous(memory_format=torch.channels_last) for n in (3, 5))
+    parameters = [first.conv.weight, first.norm.weight, first.norm.bias]
+    found = torch.autograd.grad((second(first(x)) * weights).sum(), parameters)
+
+    kernel, scale, shift = wide = [parameter.detach().double().requires_grad_() for parameter in parameters]
+    y = F.conv2d(x.double(), kernel, padding=1)
+    y = (y - y.mean((2, 3), keepdim=True)) / (y.var((2, 3), unbiased=False, keepdim=True) + first.norm.eps).sqrt()
+    y = y * scale.view(-1, 1, 1) + shift.view(-1, 1, 1)
+    y = F.conv2d(y, second.conv.weight.double(), second.conv.bias.double(), padding=1)
+    for gradient, wanted in zip(found, torch.autograd.grad((y * weights).sum(), wide), strict=True):
+        torch.testing.assert_close(gradient.double(), wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_settling_leaves_the_other_norms_in_training():
