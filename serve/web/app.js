@@ -12,12 +12,17 @@ const PHOTO_SIDE = 1280; // px, long side at which a photo is painted
 const BRUSHES = [0.5, 0.7, 1, 1.4, 2]; // the strokes that a key goes through, as in infer/live.py
 const $ = (id) => /** @type {any} */ (document.getElementById(id));
 const [before, after] = [$("before"), $("after")].map((canvas) => canvas.getContext("2d"));
+/** @type {any} */
 const photo = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
 
 const engines = new Engines($("engine"), { changed: reload, warn: alertUser });
 /** @type {{name: string, file: string, server?: string, thumbnail: string, credit: string}[]} */
 let styles = [];
-let chosen = -1, loaded = -1, source = null, underWay = 0, again = false, recorder = null, lastPhoto = null;
+let chosen = -1, loaded = -1, underWay = 0, again = false;
+/** @type {import("./sources.js").Source | null} */
+let source = null, lastPhoto = null;
+/** @type {MediaRecorder | null} */
+let recorder = null;
 const shown = []; // [time, delay] of the frames of the last second
 
 const say = (text) => ($("status").textContent = text);
@@ -28,11 +33,11 @@ function alertUser(text) {
 
 // -- painting ------------------------------------------------------------------------------------------------
 
-/** Width and height at which the source is painted. */
-function paintedSize() {
-  const side = source.moving ? Number($("size").value) : PHOTO_SIDE;
-  const scale = Math.min(1, side / Math.max(source.width, source.height));
-  return [source.width, source.height].map((length) => Math.max(LEAST, Math.round(length * scale)));
+/** Width and height at which a source is painted. */
+function paintedSize({ width, height, moving }) {
+  const side = moving ? Number($("size").value) : PHOTO_SIDE;
+  const scale = Math.min(1, side / Math.max(width, height));
+  return [width, height].map((length) => Math.max(LEAST, Math.round(length * scale)));
 }
 
 /** Paint what the source shows now; few pictures are under way at a time, and what comes between is left out. */
@@ -46,7 +51,7 @@ async function paint() {
   again = false;
   try {
     const taken = performance.now();
-    const [width, height] = paintedSize();
+    const [width, height] = paintedSize(source);
     if (photo.canvas.width !== width || photo.canvas.height !== height) Object.assign(photo.canvas, { width, height });
     photo.setTransform($("mirror").checked ? -1 : 1, 0, 0, 1, $("mirror").checked ? width : 0, 0);
     photo.drawImage(source.element, 0, 0, width, height);
@@ -107,7 +112,7 @@ async function choose(index) {
   document.querySelectorAll(".style").forEach((button, k) => button.setAttribute("aria-pressed", String(k === mine)));
   say(`Loading ${styles[mine].name} …`);
   try {
-    const [width, height] = source?.width ? paintedSize() : [480, 360];
+    const [width, height] = source?.width ? paintedSize(source) : [480, 360];
     await engines.load(styles[mine], width, height);
     loaded = mine;
     say(`${styles[mine].name} is ready.`);
@@ -180,7 +185,7 @@ async function useCamera(deviceId = "") {
   if (!(await use(openCamera(Number($("size").value), deviceId)))) return;
   const found = await cameras();
   $("device").replaceChildren(...found.map((device, k) => new Option(device.label || `Camera ${k + 1}`, device.deviceId)));
-  const current = source.element.srcObject.getVideoTracks()[0].getSettings().deviceId;
+  const current = source?.element.srcObject.getVideoTracks()[0].getSettings().deviceId;
   if (current) $("device").value = current;
   $("device-field").hidden = found.length < 2;
 }
@@ -207,7 +212,8 @@ function snapshot() {
 function record() {
   if (recorder) return stopRecording();
   if ($("record").disabled) return;
-  const kind = ["video/mp4", "video/webm"].find((type) => MediaRecorder.isTypeSupported(type));
+  const kind = ["video/mp4", "video/webm"].find((type) => self.MediaRecorder?.isTypeSupported(type));
+  if (!kind) return alertUser("This browser can't record. Update it, or take snapshots.");
   const parts = [];
   recorder = new MediaRecorder(after.canvas.captureStream(), { mimeType: kind });
   recorder.ondataavailable = ({ data }) => parts.push(data);

@@ -1,4 +1,13 @@
-/** Where pictures come from: a camera, a clip, a photo. Each has `element`, `width`, `height`, `moving` and `stop()`. */
+/** Where pictures come from: a camera, a clip, a photo. */
+
+/**
+ * @typedef {object} Source
+ * @property {any} element a video or an image
+ * @property {boolean} moving
+ * @property {() => void} stop
+ * @property {number} width
+ * @property {number} height
+ */
 
 /** What the page can say when the camera does not come, by the name of the browser's error. */
 const REFUSALS = {
@@ -8,6 +17,7 @@ const REFUSALS = {
   NotReadableError: "Another program uses the camera. Close it there, then press Camera again.",
 };
 
+/** @returns {Promise<Source>} */
 export async function openCamera(side, deviceId) {
   if (!self.isSecureContext || !navigator.mediaDevices)
     throw new Error("Browsers give the camera to secure pages only. Open this page over https:// or on localhost.");
@@ -23,7 +33,7 @@ export async function openCamera(side, deviceId) {
   return source(video, true, () => stream.getTracks().forEach((track) => track.stop()));
 }
 
-/** @param {File} file */
+/** @param {File} file @returns {Promise<Source>} */
 export async function openFile(file) {
   const url = URL.createObjectURL(file);
   try {

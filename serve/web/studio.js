@@ -93,7 +93,8 @@ export function following(refresh, message) {
  * @param {(item: any) => HTMLElement} newCard @param {(card: HTMLElement, item: any) => HTMLElement} refreshed
  */
 export function layCards(list, items, newCard, refreshed) {
-  const cards = new Map([...list.children].map((card) => [/** @type {HTMLElement} */ (card).dataset.id, card]));
+  const shown = /** @type {HTMLElement[]} */ ([...list.children]);
+  const cards = new Map(shown.map((card) => [card.dataset.id, card]));
   const wanted = items.map((item) => refreshed(cards.get(item.id) ?? newCard(item), item));
   if (wanted.some((card, k) => list.children[k] !== card) || cards.size !== wanted.length) list.replaceChildren(...wanted);
 }

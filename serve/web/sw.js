@@ -1,10 +1,11 @@
 /** Offline once loaded, and isolated (which threads need) on hosts that can't send the headers. */
+const worker = /** @type {ServiceWorkerGlobalScope} */ (/** @type {unknown} */ (self));
 const CACHE = "allaprima";
-const STUDIO = new URL("studio/", self.registration.scope).pathname;
+const STUDIO = new URL("studio/", worker.registration.scope).pathname;
 
-self.addEventListener("install", () => self.skipWaiting());
-self.addEventListener("activate", (event) => event.waitUntil(self.clients.claim()));
-self.addEventListener("fetch", (event) => {
+worker.addEventListener("install", () => worker.skipWaiting());
+worker.addEventListener("activate", (event) => event.waitUntil(worker.clients.claim()));
+worker.addEventListener("fetch", (event) => {
   const { request } = event;
   const url = new URL(request.url);
   if (url.pathname.startsWith(STUDIO)) return; // what is at work there is never an old answer

@@ -131,8 +131,8 @@ function refreshed(card, training) {
 
 // -- the network of the moment ----------------------------------------------------------------------------------
 
-/** @type {Engine | null} */
-let engine = null;
+/** @type {Engine} */
+let engine;
 /** @type {[HTMLCanvasElement, any][] | null} */
 let photos = null;
 /** @type {any} */
@@ -166,14 +166,14 @@ async function showMoment() {
 async function hangPhotos() {
   const names = (await ask("trainings")).photos;
   /** @type {[HTMLCanvasElement, any][]} */
-  const hung = [];
+  const pairs = [];
   for (const name of names) {
     const answer = await fetch(`studio/photos/${name}`);
     const photo = await openFile(new File([await answer.blob()], name, { type: "image/jpeg" }));
-    hung.push([make("canvas", { role: "img", ariaLabel: `${name.split(".")[0]}, painted` }), photo]);
+    pairs.push([make("canvas", { role: "img", ariaLabel: `${name.split(".")[0]}, painted` }), photo]);
   }
-  for (const [canvas] of hung) $("live").before(make("figure", {}, canvas));
-  return hung;
+  for (const [canvas] of pairs) $("live").before(make("figure", {}, canvas));
+  return pairs;
 }
 
 /** Paint what a source shows now into a canvas. */
@@ -181,6 +181,7 @@ async function paint(canvas, source) {
   const scale = SIDE / Math.max(source.width, source.height);
   const [width, height] = [source.width, source.height].map((side) => Math.max(16, Math.round(scale * side)));
   if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
+  /** @type {any} */
   const photo = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
   photo.drawImage(source.element, 0, 0, width, height);
   const pixels = photo.getImageData(0, 0, width, height).data.buffer;
