@@ -8,6 +8,7 @@ EXTRAS = {
     "train": ("torch", "torchvision", "onnx", "safetensors", "matplotlib", "jinja2"),
     "web": ("starlette", "uvicorn", "websockets", "python_multipart", "prometheus_client"),
     "virtual-camera": ("pyvirtualcam",),
+    "ray": ("ray", "fsspec"),
 }
 
 

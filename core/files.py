@@ -162,6 +162,41 @@ def atomic_folder(path: Path) -> Generator[Path]:
             raise explain_os_error(error, path) from error
 
 
+@contextmanager
+def staged(path: Path, *, replace: bool = True) -> Generator[Path]:
+    """`atomic` for a writer with temporary files of its own: yield a path in an empty folder beside `path`.
+
+    replace: False leaves a file that stands at `path` by then as it is.
+    """
+    with _part_of(path, folder=True) as folder:
+        part = folder / path.name
+        try:
+            yield part
+            if replace:
+                os.replace(part, path)
+            else:
+                _put_beside(part, path)
+        except OSError as error:
+            raise explain_os_error(error, path) from error
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left in a folder, now."""
+    _sweep.cache_clear()
+    _sweep(folder.absolute())
+
+
+def _put_beside(part: Path, path: Path) -> None:
+    """Give the file the name `path` where nothing has it: of several at once, one does."""
+    try:
+        os.link(part, path)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without links
+        if not path.exists():
+            os.replace(part, path)
+
+
 def write_atomically(path: StrPath, data: bytes | str) -> Path:
     """Write bytes, or text as UTF-8, to `path`, whole or not at all."""
     with atomic(path) as part:

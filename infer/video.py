@@ -11,7 +11,7 @@ import queue
 import threading
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from allaprima.core.files import atomic
 from allaprima.infer.steady import Steady
 from allaprima.infer.stylizer import Stylizer
 from allaprima.media.clips import Clip, Frame, first_frame
+from allaprima.media.parts import read_span
 from allaprima.media.writer import VideoWriter, check_video_output
 
 _AHEAD = 4  # frames that a stage may be ahead of the next one: enough to smooth, few enough for 4K in memory
@@ -101,33 +102,55 @@ def paint_video(source, output, stylizer, controls, *, deinterlace=True, listene
     return output
 
 
+def paint_part(source, output, stylizer, controls, span, *, deinterlace=True) -> int:
+    """Write the pictures of a part of a video, painted, to `output`, an .mp4 for `parts.join_parts`; how many they are.
+
+    span: of `parts.find_spans`. The painted frames are those of `stylize_video`; the encoder has as many threads as
+    `stylizer`, so that the file is the same on every machine.
+    """
+    with Clip(source, deinterlace=deinterlace) as clip, _explained(source, output):
+        first, items = first_frame(clip, read_span(clip, span))
+        with VideoWriter.of_part(clip, first, output, stylizer.threads) as writer:
+            return sum(1 for _ in _painted(writer, items, stylizer, controls))
+
+
 def _convert(clip, part, output, stylizer, controls, listener):
     """Write the clip, painted, to `part`; the number of frames."""
     frames, task = 0, f"Stylizing {Path(clip.source).name}"
-    try:
+    with _explained(clip.source, output):
         first, items = first_frame(clip)
         listener(Started(task, clip.frame_count, "frames", _about(clip, first.rgb, output)))
-        with (
-            VideoWriter.like(clip, first.rgb, part) as writer,
-            closing(background(_stylized(background(items), stylizer, controls))) as painted,
-        ):
-            for item in painted:
-                if isinstance(item, Frame):
-                    writer.write(item.rgb, item.start, item.duration)
-                    frames += 1
-                    listener(Advanced(task, frames))
-                else:
-                    writer.write_packet(item)
-    except FFmpegError as error:
-        if isinstance(error, OSError):  # the disk: a sentence of its own
-            raise
-        raise AllaprimaError(
-            f"FFmpeg can't make {output} of {clip.source}: {error.strerror}. Check that it plays in a video player."
-        ) from error
+        with VideoWriter.like(clip, first.rgb, part) as writer:
+            for _ in _painted(writer, items, stylizer, controls):
+                frames += 1
+                listener(Advanced(task, frames))
     listener(Advanced(task, frames, frames))  # the file's own count was a guess, or it was cut off
     if writer.left_out:
         listener(Warned(f"Left out of {output}: {'; '.join(writer.left_out)}."))
     return frames
+
+
+def _painted(writer, items, stylizer, controls):
+    """Write the items, their pictures painted; yields after each picture."""
+    with closing(background(_stylized(background(items), stylizer, controls))) as painted:
+        for item in painted:
+            if isinstance(item, Frame):
+                writer.write(item.rgb, item.start, item.duration)
+                yield
+            else:
+                writer.write_packet(item)
+
+
+@contextmanager
+def _explained(source, output):
+    try:
+        yield
+    except FFmpegError as error:
+        if isinstance(error, OSError):  # the disk: a sentence of its own
+            raise
+        raise AllaprimaError(
+            f"FFmpeg can't make {output} of {source}: {error.strerror}. Check that it plays in a video player."
+        ) from error
 
 
 def _stylized(items, stylizer, controls):

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.container import InputContainer
 from av.error import ArgumentError, FFmpegError, InvalidDataError
 from av.format import Flags
 from av.stream import Disposition
 from av.video.reformatter import VideoReformatter
 
 from allaprima.core.errors import AllaprimaError, explain_os_error
+from allaprima.core.remote import is_store, is_url, open_store
 from allaprima.media.clock import OF_FILES, OF_TRANSPORT, Clock
 from allaprima.media.colour import FULL, SWSCALE_MATRIX, Colour
 from allaprima.media.filters import Filters
@@ -26,7 +28,6 @@ VIDEO_SUFFIXES = frozenset(f".{ending}" for ending in _ENDINGS.split())
 _STILLS = re.compile(r"image2|.*_pipe|gif|apng|ico|jpegxl_anim|webp_anim|tty|bin|xbin|adf|idf")
 _PICTURE_BRANDS = re.compile(r"heic|heix|heim|heis|mif1|msf1|avif|avis|crx ")  # of ISO 23008-12 files, and a RAW photo
 STANDARD_INPUT = "-"  # in the place of a path
-_URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _TIMEOUT = (20, 20)  # seconds to open a URL, and to wait for its next bytes
 _RTSP = {"rtsp_flags": "prefer_tcp"}  # FFmpeg's own preference, UDP, loses packets, and a frame with each
 # Formats that are lists of other files or addresses
@@ -72,7 +73,7 @@ class Clip:
         self.indexed = not self.container.format.flags & Flags.ts_discont.value
         self._clock = Clock(self.start, OF_FILES if self.indexed else OF_TRANSPORT)
         self._step = max(1, round(1 / (self.rate * self.video.time_base)))
-        self._filters = Filters(deinterlace)
+        self._deinterlace, self._filters = deinterlace, Filters(deinterlace)
         self._converter = VideoReformatter()
         # Known with the first frame; a frame of another size later on is scaled to it.
         self._size, self.colour, self.aspect = (0, 0), Colour(), Fraction(1)
@@ -91,6 +92,11 @@ class Clip:
     def damaged(self) -> int:
         """Packets and frames that were lost. Where clips were joined, a packet of each track only looks so."""
         return self._bad + max(0, self._corrupt - self._clock.jumps * (1 + len(self.tracks)))
+
+    @property
+    def jumps(self) -> int:
+        """Places so far at which the file's clock jumped."""
+        return self._clock.jumps
 
     @property
     def sound(self):
@@ -144,16 +150,29 @@ class Clip:
             self._lag = frame.dts
         return frame.dts - self._lag
 
-    def _decoded(self):
+    def seek(self, time):
+        """Go on reading at a keyframe at `time`, in units of the stream's time base, or before it.
+
+        What the first frame tells, the size say, is what it would be without. For files with an index alone.
+        """
+        first_frame(self)
+        self.container.seek(time + round(self.start / self.video.time_base), stream=self.video)
+        self._filters, self._clock = Filters(self._deinterlace), Clock(self.start, OF_FILES)
+
+    def placed_packets(self):
+        """Yield the packets of the picture stream and of the tracks, with times of the clip's clock."""
         for packet in self.packets([self.video, *self.tracks]):
-            stream = packet.stream
             self._place(packet)
             if packet.pts is not None:
-                length = packet.duration or (self._step if stream.index == self.video.index else 0)
+                length = packet.duration or (self._step if packet.stream.index == self.video.index else 0)
                 self.reached = max(self.reached, float((packet.pts + length) * packet.time_base))
-            if stream.index == self.video.index:
+            yield packet
+
+    def _decoded(self):
+        for packet in self.placed_packets():
+            if packet.stream.index == self.video.index:
                 yield from self._decode(packet)
-            elif stream.type in ("audio", "subtitle"):
+            elif packet.stream.type in ("audio", "subtitle"):
                 yield packet
         yield from self._decode(None)
         yield from self._filters.flush()
@@ -217,17 +236,14 @@ class Clip:
         return _oriented(rgb, _display_matrix(frame))
 
 
-def is_url(source) -> bool:
-    """A file may have any name, one with a colon too; a URL has a scheme and two slashes."""
-    return _URL.match(str(source)) is not None and not Path(source).exists()
-
-
-def open_container(source):
+def open_container(source) -> InputContainer:
     """PyAV's container of a path or URL; every way in which that fails is an AllaprimaError."""
     remote = is_url(source)
     try:
         if source == STANDARD_INPUT:
             return av.open("pipe:0", options=_no_lists(), metadata_errors="replace")
+        if is_store(source):
+            return av.open(open_store(str(source)), mode="r", options=_no_lists(), metadata_errors="replace")
         name = str(source) if remote else f"file:{source}"  # a path is not a URL, whatever is in it
         timeout = _TIMEOUT if remote else None
         return av.open(name, options=_RTSP if remote else _no_lists(), timeout=timeout, metadata_errors="replace")
@@ -343,9 +359,12 @@ def sample_frames(source, count):
                 yield picture.rgb
 
 
-def first_frame(clip):
-    """(the first Frame, all items of the clip): what the output must look like is known from the first frame on."""
-    items, head = clip.read(), []
+def first_frame(clip, items=None):
+    """(the first Frame, all items of the clip): what the output must look like is known from the first frame on.
+
+    items: of the clip, where not all are meant.
+    """
+    items, head = items or clip.read(), []
     for item in items:
         head.append(item)
         if isinstance(item, Frame):

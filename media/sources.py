@@ -15,7 +15,8 @@ import cv2
 import numpy as np
 
 from allaprima.core.errors import AllaprimaError
-from allaprima.media.clips import STANDARD_INPUT, Clip, first_frame, is_url
+from allaprima.core.remote import is_url
+from allaprima.media.clips import STANDARD_INPUT, Clip, first_frame
 from allaprima.media.picture_kinds import is_picture
 from allaprima.media.pictures import read_picture
 
