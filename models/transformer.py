@@ -75,6 +75,11 @@ class Transformer(nn.Module):
             if isinstance(module, SettlingNorm):
                 module.eval()
 
+    def averages(self) -> list[torch.Tensor]:
+        """The running averages of each `SettlingNorm`. Over a batch they are the means of those over its parts."""
+        norms = [module for module in self.modules() if isinstance(module, SettlingNorm)]
+        return [average for norm in norms for average in (norm.running_mean, norm.running_var)]
+
     def vary(self, seed):
         """Let the `Grain`, where there is one, begin at a place that follows from `seed`, until the next call."""
         for module in self.modules():

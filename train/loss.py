@@ -21,10 +21,11 @@ def added_weights(settings: Settings, step: int) -> dict[str, float]:
     return {name: weight for name, weight in weights.items() if weight}
 
 
-def noise_for(photos: torch.Tensor, settings: Settings, step: int) -> torch.Tensor:
-    """Camera noise for photos [N, 3, H, W] of 0..1: a function of the seed and the step."""
+def noise_for(photos: torch.Tensor, settings: Settings, step: int, share=slice(None)) -> torch.Tensor:
+    """Camera noise for photos [N, 3, H, W] of 0..1, the `share` of a batch: a function of the seed and the step."""
     random = torch.Generator(photos.device).manual_seed(settings.seed * 1_000_003 + step)
-    return NOISE * torch.randn(photos.shape, generator=random, device=photos.device)
+    shape = (settings.batch, *photos.shape[1:])
+    return NOISE * torch.randn(shape, generator=random, device=photos.device)[share]
 
 
 def noise_cost(stylized: torch.Tensor, noisy: torch.Tensor) -> torch.Tensor:

@@ -81,22 +81,25 @@ class Photos:
         self.train = [photo.to(device) for photo in self.train]
         return self
 
-    def batch(self, count: int, seed: int, part=1.0) -> torch.Tensor:
+    def batch(self, count: int, seed: int, part=1.0, share=slice(None)) -> torch.Tensor:
         """`count` random crops, float [count, 3, size, size], 0..1; the same seed gives the same crops.
 
-        part: of `size`, for smaller crops at the same scale.
+        part: of `size`, for smaller crops at the same scale. share: the crops that are made; the others are only drawn.
         """
         random, size = np.random.default_rng(seed), round(part * self.size)
-        crops = []
-        for _ in range(count):
+        crops, wanted = [], range(count)[share]
+        for number in range(count):
             photo = self.train[random.integers(len(self.train))]
             _, height, width = photo.shape
             side = int(part * random.uniform(min(self.size, height, width), min(height, width)))
             top, left = random.integers(height - side + 1), random.integers(width - side + 1)
+            flipped = random.random() < 0.5
+            if number not in wanted:
+                continue
             crop = photo[:, top : top + side, left : left + side].float()[None] / 255
             if side != size:
                 crop = F.interpolate(crop, (size, size), mode="bilinear", antialias=True)
-            crops.append(crop.flip(3) if random.random() < 0.5 else crop)
+            crops.append(crop.flip(3) if flipped else crop)
         return torch.cat(crops)
 
 
@@ -104,18 +107,19 @@ class Batches:
     """The crops of each step and their content targets, which would take a quarter of a step's time to compute anew.
 
     Which batch a step uses, and how large its crops are, follows from the step alone (train/schedule.py).
-    crops: makes those of a batch from (count, seed, part), as `Photos.batch`. targets: what is kept with them.
+    crops: makes those of a batch from (count, seed, part, share), as `Photos.batch`. targets: what is kept with them.
+    share: the photos of each batch that are this process's.
     """
 
-    def __init__(self, settings: Settings, crops: Callable, targets: Callable):
-        self.settings, self.crops, self.targets = settings, crops, targets
+    def __init__(self, settings: Settings, crops: Callable, targets: Callable, share=slice(None)):
+        self.settings, self.crops, self.targets, self.share = settings, crops, targets, share
         self.ready = {}
 
     def at(self, step: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """The photos of a step, float [batch, 3, side, side], 0..1, and their targets."""
+        """The photos of a step, float [N, 3, side, side], 0..1, and their targets."""
         s, number = self.settings, schedule.batch_number(self.settings, step)
         self.ready = {key: batch for key, batch in self.ready.items() if key >= schedule.oldest_batch(step)}
         if number not in self.ready:
-            photos = self.crops(s.batch, s.seed * 1_000_003 + number, schedule.crop_part(s, number))
+            photos = self.crops(s.batch, s.seed * 1_000_003 + number, schedule.crop_part(s, number), self.share)
             self.ready[number] = photos, self.targets(photos)
         return self.ready[number]

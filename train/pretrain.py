@@ -60,6 +60,7 @@ class ManyStyles(Trainer):
         self.optimizer = OPTIMIZERS["soap"](common, settings.learning_rate)
         self.own_optimizer = OPTIMIZERS["adam"](own, settings.learning_rate)
         self.terms = self.costs  # never compiled: it differs from step to step
+        self.read_every = 1
 
     def step(self):
         """A step of `Trainer` for one style, whose own parameters move too; returns J and the costs, by name."""
@@ -74,8 +75,10 @@ class ManyStyles(Trainer):
     def settled(self):
         return False  # the running averages are those of all styles
 
-    def crops(self, count, seed, part=1.0):
-        return super().crops(count, seed, self.settings.early_size)  # larger ones in the end made a start no better
+    def crops(self, count, seed, part=1.0, share=slice(None)):
+        return super().crops(
+            count, seed, self.settings.early_size, share
+        )  # larger ones in the end made a start no better
 
     def costs(self, photos, content_targets, noise):
         stylized = functional_call(self.network, self.style.parameters, (photos,))

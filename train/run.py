@@ -17,6 +17,7 @@ from allaprima.media.pictures import read_rgb
 from allaprima.models.devices import check_device
 from allaprima.models.export import export
 from allaprima.models.tensors import to_image, to_tensor
+from allaprima.train import ranks
 from allaprima.train.card import make_card
 from allaprima.train.checkpoint import checkpoint_of, read_checkpoint, snapshot_steps, write_checkpoint
 from allaprima.train.settings import Settings, change, make_settings
@@ -24,7 +25,7 @@ from allaprima.train.trainer import Diverged, Trainer
 
 TASK = "training"
 PROBE = 24  # steps of the short training by which a long one is planned
-KEEP_EVERY = 50  # steps between checkpoints; after a divergence at most so many are done again
+KEEP_EVERY = 50  # steps between checkpoints; after a divergence or a kill at most so many are done again
 ROLLBACKS = 5  # divergences after which a training is given up
 
 
@@ -81,17 +82,22 @@ def train_style(
 def begin(
     style, output, settings=None, *, resume=False, overwrite=False, device=None, listener: Listener = ignore, **changes
 ) -> Trainer:
-    """A Trainer that is ready for its next step: all is read and checked. The arguments are those of `train_style`."""
+    """A Trainer that is ready for its next step: all is read and checked. The arguments are those of `train_style`.
+
+    In one of several processes (train/ranks.py), the first one looks at the output and reads the checkpoint for all.
+    """
     device = check_device(device)
-    output = _checked_output(output, style, resume or overwrite)
-    saved = read_checkpoint(checkpoint_of(output)) if resume else None
+    output = ranks.of_first(lambda: _checked_output(output, style, resume or overwrite))
+    saved = ranks.of_first(lambda: read_checkpoint(checkpoint_of(output))) if resume else None
     if not isinstance(settings, Settings | None):
         raise AllaprimaError(
             f"settings must be Settings, not {type(settings).__name__}: give values by name, as steps=500."
         )
     if settings is None:
-        settings = saved[1]["settings"] if saved else make_settings(device.type)
+        settings = saved[1]["settings"] if saved else make_settings(device.type, processes=ranks.count())
     settings = change(settings, changes)
+    if saved and not settings.steps:  # the minutes that it began with: what they allow was measured then
+        settings = replace(settings, steps=saved[1]["settings"].steps)
     if saved and replace(settings, steps=saved[1]["settings"].steps) != saved[1]["settings"]:
         raise AllaprimaError("A training continues with the settings that it began with: only steps may differ.")
     for sentence in faults(read_rgb(style), settings.style_size):
@@ -116,7 +122,7 @@ def _steps_in(minutes: float, trainer: Trainer) -> int:
             with suppress(Diverged):
                 trainer.step()
         seconds = time.perf_counter() - began
-    return max(1, round(60 * minutes * PROBE / seconds))
+    return ranks.of_first(lambda: max(1, round(60 * minutes * PROBE / seconds)))
 
 
 def _checked_output(output, style, replaces: bool) -> Path:
@@ -150,10 +156,13 @@ def _restore(trainer: Trainer, saved, checkpoint: Path):
 def run(trainer: Trainer, output, *, listener: Listener = ignore, stop: Callable[[], bool] = _never) -> None:
     """Step until done, with checkpoints, previews, and the way back after a divergence.
 
-    output: the model file that will be written. Raises Stopped, after saving, when `stop` says so.
+    output: the model file that will be written. Raises Stopped, after saving, when `stop` says so. A checkpoint is there
+    from the beginning: a training that is killed goes on with the steps that its minutes allow, and not with an older one.
     """
     total, checkpoint, divergences = trainer.settings.steps, checkpoint_of(output), 0
     good, first, began = _copy(trainer.state()), trainer.done, time.perf_counter()
+    if ranks.is_first() and not trainer.done:
+        write_checkpoint(checkpoint, *good)
     listener(Started(TASK, total, "steps", _about(trainer, output)))
     while trainer.done < total:
         tick = time.perf_counter()
@@ -167,13 +176,16 @@ def run(trainer: Trainer, output, *, listener: Listener = ignore, stop: Callable
         trainer.seconds += now - tick
         rate = (trainer.done - first) * trainer.settings.batch / (now - began)
         listener(Advanced(TASK, trainer.done, note=f"{rate:.1f} photos/s", values=costs))
-        if trainer.settings.snapshots and trainer.done in snapshot_steps(total):
+        if trainer.settings.snapshots and trainer.done in snapshot_steps(total) and ranks.is_first():
             _snapshot(trainer, checkpoint.with_name(f"snapshot-{trainer.done:06d}.safetensors"))
-        stopped = stop()
+        if trainer.unread:
+            continue
+        stopped = ranks.of_first(stop)
         if stopped or trainer.done % KEEP_EVERY == 0 or trainer.done == total:
-            write_checkpoint(checkpoint, *trainer.state())
-            _preview(trainer, checkpoint.with_name(f"preview-{trainer.done:06d}.jpg"))
             good = _copy(trainer.state())
+            if ranks.is_first():
+                write_checkpoint(checkpoint, *good)
+                _preview(trainer, checkpoint.with_name(f"preview-{trainer.done:06d}.jpg"))
         if stopped and trainer.done < total:
             raise Stopped(trainer.done, checkpoint)
 
@@ -181,8 +193,9 @@ def run(trainer: Trainer, output, *, listener: Listener = ignore, stop: Callable
 def _about(trainer: Trainer, output) -> str:
     s, photos = trainer.settings, trainer.photos
     start = "its pretrained start" if trainer.start == "pretrained" else "random weights"
+    place = f"{ranks.count()} processes, each on {trainer.device.type}" if ranks.count() > 1 else trainer.device.type
     return (
-        f"Training {s.architecture} from {start} on {trainer.device.type} with {trainer.loss.network.dtype}: "
+        f"Training {s.architecture} from {start} on {place} with {trainer.loss.network.dtype}: "
         f"{s.steps} steps of {s.batch} photo{'s' * (s.batch > 1)} at {s.size} px, from {len(photos.train)} photos, "
         f"{len(photos.held_out)} held out. Will write {output} and {checkpoint_of(output).parent}/ (checkpoint, previews)."
     ).replace("torch.", "")

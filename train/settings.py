@@ -202,13 +202,16 @@ ALTERNATIVES = {"minutes": "steps", "beta": "stylization"}
 AS_PUBLISHED = {"johnson": {"optimizer": "adam", "learning_rate": 1e-3, "stability": 0.0, "evenness": 0.0}}
 
 
-def make_settings(device_type="cpu", config=None, **overrides) -> Settings:
+def make_settings(device_type="cpu", config=None, processes=1, **overrides) -> Settings:
     """The settings of a training: the defaults, changed by what suits a device of that type ("cpu", "cuda" or "mps"), by a
-    TOML file `config`, and by `overrides` that are not None.
+    TOML file `config`, and by `overrides` that are not None. processes: how many share a batch; unless told otherwise, each
+    has the photos that one alone would have.
 
     Raises AllaprimaError for an unknown setting, a wrong type or range, or a file that can't be read.
     """
-    return change(_DEFAULTS, SUITED.get(device_type, {}), _read_config(config) if config else {}, overrides)
+    suited = SUITED.get(device_type, {})
+    suited = suited | {"batch": processes * suited.get("batch", _DEFAULTS.batch)}
+    return change(_DEFAULTS, suited, _read_config(config) if config else {}, overrides)
 
 
 def change(settings: Settings, *layers: dict) -> Settings:

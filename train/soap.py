@@ -40,8 +40,8 @@ class Soap(torch.optim.Optimizer):
         if not state:
             self._begin(state, parameter, gradient)
             return
-        state["step"] += 1
-        count, (beta1, beta2) = state["step"].item(), BETAS
+        state["step"] = count = int(state["step"]) + 1
+        beta1, beta2 = BETAS
         state["mean"].lerp_(gradient, 1 - beta1)
         turned = self._turn(state, gradient)
         state["square"].mul_(beta2).addcmul_(turned, turned, value=1 - beta2)
@@ -52,7 +52,7 @@ class Soap(torch.optim.Optimizer):
 
     @staticmethod
     def _begin(state, parameter, gradient):
-        state["step"] = torch.zeros(())
+        state["step"] = 0
         state["mean"], state["square"] = torch.zeros_like(gradient), torch.zeros_like(gradient)
         if parameter.ndim == 4 and parameter.shape[1] > 1:
             for side in (side for side, length in zip(("left", "right"), gradient.shape) if length <= LARGEST):

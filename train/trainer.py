@@ -8,6 +8,7 @@ import hashlib
 import math
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -18,7 +19,7 @@ from allaprima.models.loss_network import LossNetwork
 from allaprima.models.perceptual import Objective, PerceptualLoss, balance, weighted_sum
 from allaprima.models.tensors import read_style
 from allaprima.models.transformer import start_of, transformer
-from allaprima.train import schedule
+from allaprima.train import ranks, schedule
 from allaprima.train.checkpoint import network_weights
 from allaprima.train.loss import added_weights, grid_cost, noise_cost, noise_for
 from allaprima.train.photos import Batches, Photos
@@ -28,6 +29,7 @@ from allaprima.train.soap import BETAS, Soap
 OPTIMIZERS = {"soap": Soap, "adam": partial(torch.optim.Adam, betas=BETAS)}
 BALANCE, BALANCE_SEED = 32, 2**62  # the crops that the objective is balanced on: none that a step draws
 
+READ_EVERY = 10  # steps between looks at the costs, of which a GPU is told so many in advance; divides run.KEEP_EVERY
 
 ABSENT = -1.0  # in a checkpoint, for a cost that a step did not compute: costs are never negative
 
@@ -40,12 +42,17 @@ class Trainer:
     """A training in progress: the network, its optimizer, the objective, the photos, and the history of costs.
 
     style: path of the painting. device: a name, or None for the best there is. listener: is told of a download.
-    history: for each step done J and the cost of each of its terms, by name, before its weight. seconds: spent in steps.
-    rate_factor: halved by a divergence. Raises AllaprimaError for what can't be read, or a device that is not there.
+    history: for each step that was read J and the cost of each of its terms, by name, before its weight. unread: the costs
+    of the steps since, still on the device. seconds: spent in steps. rate_factor: halved by a divergence.
+
+    Where several processes make a training (train/ranks.py), `settings.batch` is what all of them do in a step together.
+    Raises AllaprimaError for what can't be read, or a device that is not there.
     """
 
     def __init__(self, style, settings: Settings, device=None, listener: Listener = ignore):
         self.settings, self.device = settings, check_device(device)
+        self.read_every = 1 if self.device.type == "cpu" else READ_EVERY
+        self.share = ranks.share(settings.batch)
         self.photos = Photos(settings.photos, settings.size, settings.held_out).to(self.device)
         painting = read_style(style, settings.style_size).to(self.device)
         self.style_digest = hashlib.sha256(Path(style).read_bytes()).hexdigest()
@@ -53,7 +60,8 @@ class Trainer:
         dtype = fast_dtype(self.device)
         network = LossNetwork(settings.loss_network, settings.pooling, settings.loss_weights, dtype, listener)
         network.to(self.device)
-        self.objective = balance(network, painting, self.crops(BALANCE, BALANCE_SEED), objective_of(settings))
+        crops = self.crops(BALANCE, BALANCE_SEED)
+        self.objective = ranks.of_first(lambda: balance(network, painting, crops, objective_of(settings)))
         self.loss = PerceptualLoss(network, self.objective)
         self.of_J = [*self.objective.weights]
         self.style_targets = self.loss.style_targets(painting)
@@ -70,18 +78,20 @@ class Trainer:
         self.network.to(self.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.optimizer = OPTIMIZERS[settings.optimizer](self.network.parameters(), settings.learning_rate)
         self.objective.beta = settings.beta
-        self.batches = Batches(settings, self.crops, self.loss.content_targets)
-        self.history, self.rate_factor, self.seconds = [], 1.0, 0.0
+        self.batches = Batches(settings, self.crops, self.loss.content_targets, self.share)
+        self.history, self.unread, self.rate_factor, self.seconds = [], [], 1.0, 0.0
 
     @property
     def done(self) -> int:
         """Steps done."""
-        return len(self.history)
+        return len(self.history) + len(self.unread)
 
     def step(self) -> dict[str, float]:
-        """One step down the gradient of the loss, averaged over a batch of photos; returns J and the costs, by name.
+        """One step down the gradient of the loss, averaged over a batch of photos; returns J and the costs that were read
+        last, by name: those of this step, on a CPU.
 
-        Raises Diverged, with the parameters as they were, when J or its gradient is not finite or J has exploded.
+        Raises Diverged when J or its gradient was not finite or J has exploded, in this step, of which the parameters are
+        as they were, or in an unread one.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate()
@@ -91,21 +101,32 @@ class Trainer:
             self.network.settle()
         photos, content_targets = self.batches.at(self.done)
         added = added_weights(self.settings, self.done)
-        noise = noise_for(photos, self.settings, self.done) if "noise" in added else None
+        noise = noise_for(photos, self.settings, self.done, self.share) if "noise" in added else None
         costs = self.terms(photos, content_targets, noise)
         J = weighted_sum(self.objective.weights, costs).mean()
         loss = J + weighted_sum(added, costs)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        means = torch.stack([J, *(cost.mean() for cost in costs.values())]).detach()
+        gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
+        ranks.average([*gradients, *self.network.averages(), means])
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), schedule.GRADIENT)
-        means = torch.stack([J, norm, *(cost.mean() for cost in costs.values())]).tolist()
-        row = dict(zip(["J", "norm", *costs], means, strict=True))
-        if not math.isfinite(row["J"] + row.pop("norm")) or schedule.exploded(self.history, row["J"]):
-            raise Diverged
+        self.unread.append((["norm", "J", *costs], torch.cat([norm[None], means])))
+        if self.done % self.read_every == 0 or self.done == self.settings.steps:
+            self.read()
         self.optimizer.step()
-        self.history.append(row)
-        self.objective.beta = schedule.steered(self.settings, self.history, self.objective.beta)
-        return row
+        return self.history[-1] if self.history else {}
+
+    def read(self) -> None:
+        """Fetch the costs of the unread steps, for which a GPU is waited for; beta follows them. Raises Diverged."""
+        unread, self.unread = self.unread, []
+        numbers = iter(torch.cat([means for _, means in unread]).tolist())
+        for names, means in unread:
+            row = dict(zip(names, islice(numbers, len(means)), strict=True))
+            if not math.isfinite(row["J"] + row.pop("norm")) or schedule.exploded(self.history, row["J"]):
+                raise Diverged
+            self.history.append(row)
+            self.objective.beta = schedule.steered(self.settings, self.history, self.objective.beta)
 
     def costs(self, photos, content_targets, noise) -> dict[str, torch.Tensor]:
         """The cost of each term for the network's pictures of `photos`, by name: of J one for each picture, [N], and those
@@ -131,9 +152,9 @@ class Trainer:
         """Whether the next step is made with the network as it will run."""
         return schedule.settled(self.settings, self.done)
 
-    def crops(self, count: int, seed: int, part=1.0) -> torch.Tensor:
+    def crops(self, count: int, seed: int, part=1.0, share=slice(None)) -> torch.Tensor:
         """Random crops of the photos on the device, as `Photos.batch` has them."""
-        return self.photos.batch(count, seed, part).to(self.device).contiguous(memory_format=torch.channels_last)
+        return self.photos.batch(count, seed, part, share).to(self.device).contiguous(memory_format=torch.channels_last)
 
     @torch.no_grad()
     def stylize(self, photo: torch.Tensor) -> torch.Tensor:
@@ -151,10 +172,10 @@ class Trainer:
         return rows
 
     def state(self) -> tuple[dict[str, torch.Tensor], dict]:
-        """All that a continuation needs, as tensors and as plain values, for train/checkpoint.py."""
+        """All that a continuation needs, as tensors and as plain values, for train/checkpoint.py; where no step is unread."""
         tensors = {f"network.{key}": value for key, value in self.network.state_dict().items()}
         for number, slots in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{number}.{slot}": value for slot, value in slots.items()}
+            tensors |= {f"optimizer.{number}.{slot}": torch.as_tensor(value) for slot, value in slots.items()}
         terms = list(dict.fromkeys(name for row in self.history for name in row))
         rows = [[row.get(name, ABSENT) for name in terms] for row in self.history]
         tensors["history"] = torch.tensor(rows, dtype=torch.float64)
@@ -178,7 +199,7 @@ class Trainer:
         state = self.optimizer.state_dict()
         self.optimizer.load_state_dict({"state": slots, "param_groups": state["param_groups"]})
         rows = [zip(values["terms"], row, strict=True) for row in tensors["history"].tolist()]
-        self.history = [{name: cost for name, cost in row if cost != ABSENT} for row in rows]
+        self.history, self.unread = [{name: cost for name, cost in row if cost != ABSENT} for row in rows], []
         self.objective = self.loss.objective = Objective(**values["objective"])
         self.rate_factor, self.seconds = values["rate_factor"], values["seconds"]
 
