@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from allaprima.core.errors import AllaprimaError
 from allaprima.models.perceptual import weighted_sum
 from allaprima.models.transformer import start_of, transformer
-from allaprima.train.loss import added_weights, grid_cost, noise_cost, noise_for
+from allaprima.train.loss import added_weights, grid_cost, second_view, view_cost
 from allaprima.train.settings import change
 from allaprima.train.trainer import Diverged, Trainer
 from training import SMALL, STYLE
@@ -39,23 +39,32 @@ def test_the_loss_is_a_sum_of_named_terms():
     for _ in range(6):
         weights = trainer.objective.weights
         row = trainer.step()
-        noise = ["noise"] if trainer.done > 3 else []  # from half of the steps on
-        assert list(row) == ["J", "content", "style", "tv", *noise, "grid"] and row == trainer.history[-1]
+        view = [] if trainer.done < 4 else ["noise" if trainer.done % 2 else "motion"]  # from half of the steps on
+        assert list(row) == ["J", "content", "style", "tv", *view, "grid"] and row == trainer.history[-1]
         assert row["J"] == pytest.approx(weighted_sum(weights, row), rel=1e-6)
-    assert added_weights(SMALL, 3) == {"noise": SMALL.stability, "grid": SMALL.evenness}
-    bare = Trainer(STYLE, change(SMALL, {"stability": 0.0, "evenness": 0.0}), "cpu")
+    assert added_weights(SMALL, 3) == {"motion": SMALL.motion, "grid": SMALL.evenness}
+    assert added_weights(SMALL, 4) == {"noise": SMALL.stability, "grid": SMALL.evenness}
+    bare = Trainer(STYLE, change(SMALL, {"stability": 0.0, "motion": 0.0, "evenness": 0.0}), "cpu")
     assert list(bare.step()) == ["J", "content", "style"]
 
 
 @pytest.mark.parametrize(
-    "name, value", [("tv", 1e3), ("stability", 30.0), ("evenness", 30.0), ("alpha", 20.0), ("beta", 60.0)]
+    "name, term, low, high",
+    [
+        ("tv", "tv", 1e-9, 1e3),
+        ("stability", "noise", 1e-9, 30.0),
+        ("motion", "motion", 1e-9, 3.0),
+        ("evenness", "grid", 1e-9, 30.0),
+        ("alpha", "content", 0.1, 20.0),
+        ("beta", "style", 0.1, 60.0),
+    ],
 )
-def test_every_weight_changes_what_is_learned(name, value):
+def test_every_weight_changes_what_is_learned(name, term, low, high):
     """More weight, less cost."""
-    term = {"tv": "tv", "stability": "noise", "evenness": "grid", "alpha": "content", "beta": "style"}[name]
-    low = {"tv": 1e-9, "stability": 1e-9, "evenness": 1e-9}.get(name, 0.1)
-    fixed = {"steps": 25, "stylization": 0.0, "batch": 1}
-    costs = [np.mean([row[term] for row in trained(**fixed, **{name: weight}).history[-6:]]) for weight in (low, value)]
+    costs = []
+    for weight in (low, high):
+        rows = trained(steps=25, stylization=0.0, batch=1, **{name: weight}).history
+        costs.append(np.mean([row[term] for row in rows[-7:] if term in row]))
     assert costs[1] < costs[0]
 
 
@@ -69,27 +78,64 @@ def test_beta_is_steered_to_the_stylization():
         assert {0.001: found[-1] < 4.9, 100.0: found[-1] > 5.1, 0.0: found[-1] == 5}[stylization]
 
 
-def test_noise_is_a_function_of_the_seed_and_the_step():
+def test_a_second_view_is_a_function_of_the_seed_and_the_step():
+    photos = torch.full((2, 3, 64, 64), 0.5)
+    for term in ("noise", "motion"):
+        view, again = (second_view(term, photos, SMALL, 5) for _ in range(2))
+        others = second_view(term, photos, SMALL, 6), second_view(term, photos, replace(SMALL, seed=1), 5)
+        assert view.photos.shape == photos.shape and 1.95 < 255 * view.photos.std() < 2.05
+        assert torch.equal(view.photos, again.photos) and torch.equal(view.rows, again.rows)
+        assert not any(torch.equal(view.photos, other.photos) for other in others)
+
+
+@given(step=st.integers(0, 10**6), height=st.integers(32, 90), width=st.integers(32, 90))
+@settings(max_examples=60, deadline=None)
+def test_what_a_second_view_shows_is_known_to_the_pixel(step, height, width):
+    """Every pixel of a photo has a colour of its own here; a moved view has it where it says, brighter or darker."""
+    photos = 0.2 + 0.6 * torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(step))
+    for term in ("noise", "motion"):
+        view = second_view(term, photos, SMALL, step)
+        assert view.photos.shape == photos.shape and min(view.rows[0], view.columns[0]) >= 0
+        assert view.rows[-1] < height and view.columns[-1] < width
+        seen = view.photos[:, :, view.rows][..., view.columns]
+        top, left = (height - len(view.rows)) // 2, (width - len(view.columns)) // 2
+        shown = photos[..., top : top + len(view.rows), left : left + len(view.columns)]
+        exposure = (seen * shown).sum() / shown.square().sum()
+        assert (seen - exposure * shown).abs().max() < 6 * 2 / 255
+        assert abs(exposure - 1) < (0.11 if term == "motion" else 0.005)
+
+
+def test_views_move_in_all_directions():
     photos = torch.zeros(2, 3, 64, 64)
-    noise = noise_for(photos, SMALL, 5)
-    assert noise.shape == photos.shape and 1.95 < 255 * noise.std() < 2.05 and abs(255 * noise.mean()) < 0.05
-    assert torch.equal(noise, noise_for(photos, SMALL, 5))
-    assert not torch.equal(noise, noise_for(photos, SMALL, 6))
-    assert not torch.equal(noise, noise_for(photos, replace(SMALL, seed=1), 5))
+    firsts = {
+        (int(v.rows[0]), int(v.columns[0])) for v in (second_view("motion", photos, SMALL, i) for i in range(400))
+    }
+    assert len(firsts) > 150
+    assert all((min(side), max(side)) == (4, 20) for side in zip(*firsts, strict=True))  # 8 px each way
+    assert second_view("noise", photos, SMALL, 0).rows.tolist() == list(range(12, 52))
 
 
-def test_the_noise_cost_is_the_part_of_the_noise_that_a_picture_shows():
+def test_a_view_costs_what_its_picture_shows_of_the_noise():
     """A network that makes its photo three times as bright shows nine times the noise's energy."""
     trainer = Trainer(STYLE, SMALL, "cpu")
     trainer.network = lambda photos: 3 * photos
     photos, targets = trainer.batches.at(0)
-    noise = noise_for(photos, SMALL, 0)
-    costs = trainer.costs(photos, targets, noise)
-    assert costs["noise"].item() == pytest.approx(9 * noise.double().square().mean().item() / (2 / 255) ** 2, rel=1e-3)
-    assert costs["noise"].item() == pytest.approx(noise_cost(3 * photos, 3 * (photos + noise)).item(), rel=1e-3)
+    view = second_view("noise", photos, SMALL, 0)
+    costs = trainer.costs(photos, targets, view)
+    noise = (view.photos - photos)[..., 12:-12, 12:-12].double()
+    assert costs["noise"].item() == pytest.approx(9 * noise.square().mean().item() / (2 / 255) ** 2, rel=1e-3)
+    assert costs["noise"].item() == pytest.approx(view_cost(3 * photos, 3 * view.photos, view).item(), rel=1e-3)
     assert costs["grid"].item() == pytest.approx(grid_cost(2 * photos).item(), rel=1e-3)
     alone = trainer.costs(photos, targets, None)
     assert "noise" not in alone and torch.allclose(alone["style"], costs["style"])
+
+
+def test_a_picture_that_moves_with_its_photo_costs_nothing_and_one_that_stays_does():
+    photos = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    view = second_view("motion", photos, SMALL, 1)
+    shift = [int(index[0]) - 12 for index in (view.rows, view.columns)]
+    assert any(shift) and view_cost(photos, torch.roll(photos, shift, (2, 3)), view) == 0
+    assert view_cost(photos, photos, view) > 1000
 
 
 @given(

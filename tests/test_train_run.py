@@ -50,7 +50,13 @@ def test_training_leaves_a_model_file_with_all_that_it_was_trained_with(trained)
     assert max(painting.size) == SMALL.style_size == max(thumbnail.size) and not card.grams
     assert {name: settings[name] for name in SMALL.to_dict()} == SMALL.to_dict()
     assert settings["fixed"]["schedule"]["settle"] == list(schedule.SETTLE)
-    assert settings["fixed"]["loss"] == {"noise": 2 / 255, "period": 8}
+    assert settings["fixed"]["loss"] == {
+        "noise": 2 / 255,
+        "shift": 1 / 8,
+        "edge": 1 / 16,
+        "exposure": 0.1,
+        "period": 8,
+    }
     assert settings["fixed"]["soap"]["turn_every"] == soap.TURN_EVERY and settings["rate_factor"] == 1
     assert {p.name for p in output.parent.iterdir()} == {"small.onnx", "small.run"}
     assert {p.name for p in output.with_suffix(".run").iterdir()} == {"checkpoint.safetensors", "preview-000006.jpg"}
@@ -91,9 +97,9 @@ def test_a_training_is_told_in_events_and_nothing_is_printed(tmp_path, capfd):
     assert [type(event) for event in events] == [Started, *[Advanced] * 6, Wrote]
     assert events[0].total == 6 and "6 steps of 2 photos at 64 px" in events[0].about and "x.run" in events[0].about
     tensors, values = read_checkpoint(checkpoint_of(tmp_path / "x.onnx"))
-    assert values["terms"] == ["J", "content", "style", "grid", "noise"]
+    assert values["terms"] == ["J", "content", "style", "grid", "motion", "noise"]
     rows = [dict(zip(values["terms"], row)) for row in tensors["history"].tolist()]
-    rows = [{name: cost for name, cost in row.items() if cost != -1} for row in rows]  # the noise's, in the first half
+    rows = [{name: cost for name, cost in row.items() if cost != -1} for row in rows]  # those of views
     assert [event.values for event in events[1:-1]] == rows and events[-1].path == tmp_path / "x.onnx"
 
 

@@ -1,40 +1,96 @@
 """The loss of a training: a sum of named terms, each a cost times a weight.
 
-    loss = alpha * content + beta * style + tv * TV      J, as models/perceptual.py defines it for the optimizer too
-         + stability * noise + evenness * grid           what a training adds, below
+    loss = alpha * content + beta * style + tv * TV                      J, as models/perceptual.py defines it
+         + stability * noise + motion * motion + evenness * grid         what a training adds, below
 
 J is reported without what is added, so that a network and the optimizer are measured by the same number.
 """
 
+from typing import NamedTuple
+
+import numpy as np
 import torch
+from torch.nn.functional import pad
 
 from allaprima.train.schedule import steadied
 from allaprima.train.settings import Settings
 
 NOISE = 2 / 255  # standard deviation of the noise on photos that pictures should not show: that of a camera by day
+SHIFT, EDGE = (
+    1 / 8,
+    1 / 16,
+)  # parts of a crop's side: how far a second view moves at the most, and what its border reaches
+EXPOSURE = 0.1  # how much brighter or darker a second view that moves is, at the most
 PERIOD = 8  # pixels: the networks halve a picture three times, so their own pattern can have no longer period
+
+
+class View(NamedTuple):
+    """A second view of the photos of a step.
+
+    term: as of `viewed`. photos: [N, 3, H, W], of 0..1 but for the noise.
+    rows, columns: those of it that show what the middle of the first view shows.
+    """
+
+    term: str
+    photos: torch.Tensor
+    rows: torch.Tensor
+    columns: torch.Tensor
+
+
+def viewed(settings: Settings, step: int) -> str | None:
+    """The term for which a step looks at its photos a second time, "noise" and "motion" in turns, if there is any."""
+    term, weight = ("motion", settings.motion) if step % 2 else ("noise", settings.stability)
+    return term if weight and steadied(settings, step) else None
 
 
 def added_weights(settings: Settings, step: int) -> dict[str, float]:
     """The weights of the terms that are added to J in a step, by name; those of weight 0 are left out."""
-    weights = {"noise": settings.stability if steadied(settings, step) else 0.0, "grid": settings.evenness}
-    return {name: weight for name, weight in weights.items() if weight}
+    weights = {"noise": settings.stability, "motion": settings.motion, "grid": settings.evenness}
+    return {name: weight for name, weight in weights.items() if weight and name in ("grid", viewed(settings, step))}
 
 
-def noise_for(photos: torch.Tensor, settings: Settings, step: int, share=slice(None)) -> torch.Tensor:
-    """Camera noise for photos [N, 3, H, W] of 0..1, the `share` of a batch: a function of the seed and the step."""
-    random = torch.Generator(photos.device).manual_seed(settings.seed * 1_000_003 + step)
-    shape = (settings.batch, *photos.shape[1:])
-    return NOISE * torch.randn(shape, generator=random, device=photos.device)[share]
+def second_view(term: str, photos: torch.Tensor, settings: Settings, step: int, share=slice(None)) -> View:
+    """Photos [N, 3, H, W] of 0..1, the `share` of a batch, as a camera sees them a moment later.
 
-
-def noise_cost(stylized: torch.Tensor, noisy: torch.Tensor) -> torch.Tensor:
-    """How much noise the pictures `noisy` of photos with noise show: its mean square in them over that in the photos.
-
-    1 for a network that returns its photo. Zheng et al., *Improving the Robustness of Deep Neural Networks via Stability
-    Training*, CVPR 2016. Both are [N, 3, H, W] of 0..1; one number comes back.
+    A function of the seed and the step. "noise": with noise. "motion": also moved, and with another exposure. It moves by
+    whole pixels, so that pictures can be compared without an interpolation, which would reward a blur.
     """
-    return (noisy - stylized).square().mean() / NOISE**2
+    random = np.random.default_rng((settings.seed, step, 2))
+    sides = photos.shape[2:]
+    moved = [0, 0]
+    if term == "motion":
+        moved = [int(random.integers(-furthest, furthest + 1)) for furthest in (int(SHIFT * side) for side in sides)]
+        photos = _moved(photos, *moved) * (1 + EXPOSURE * random.uniform(-1, 1))
+    noise = torch.Generator(photos.device).manual_seed(settings.seed * 1_000_003 + step)
+    batch = settings.batch, *photos.shape[1:]
+    photos = photos + NOISE * torch.randn(batch, generator=noise, device=photos.device)[share]
+    return View(term, photos, *(_middle(side, photos.device) + by for side, by in zip(sides, moved, strict=True)))
+
+
+def _moved(photos, down, right):
+    """Photos moved by whole pixels; what comes in is a reflection."""
+    height, width = photos.shape[2:]
+    y, x = abs(down), abs(right)
+    return pad(photos, [x, x, y, y], mode="reflect")[..., y - down : y - down + height, x - right : x - right + width]
+
+
+def _middle(side, device=None):
+    """The indices that are compared: what stays in sight, and out of reach of the border, however the view moves."""
+    margin = int(SHIFT * side) + int(EDGE * side)
+    return torch.arange(margin, side - margin, device=device)
+
+
+def view_cost(pictures: torch.Tensor, seen: torch.Tensor, view: View) -> torch.Tensor:
+    """How much the pictures `seen` of a second view differ from those of the first, where both show the same.
+
+    It is the mean square as a multiple of that of camera noise, so that for a view with nothing but noise a network that
+    returns its photo has 1. Both are [N, 3, H, W] of 0..1; one number comes back. For noise this is stability training
+    (Zheng et al., *Improving the Robustness of Deep Neural Networks via Stability Training*, CVPR 2016); motion made from
+    photos is in Wang et al., *Consistent Video Style Transfer via Relaxation and Regularization*, TIP 2020.
+    """
+    rows, columns = (_middle(side, pictures.device) for side in pictures.shape[2:])
+    first, second = pictures[:, :, rows][..., columns], seen[:, :, view.rows][..., view.columns]
+    return (second - first).square().mean() / NOISE**2
 
 
 def grid_cost(pictures: torch.Tensor) -> torch.Tensor:

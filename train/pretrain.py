@@ -23,7 +23,7 @@ from allaprima.train.trainer import BALANCE, BALANCE_SEED, OPTIMIZERS, Trainer, 
 
 # At a rate like that of one style, J explodes in the first steps.
 SETTINGS = {"start": "scratch", "steps": 9000, "learning_rate": 2e-3, "warmup": 200}
-SETTINGS |= {"stylization": 0.0, "stability": 0.0, "evenness": 0.0}
+SETTINGS |= {"stylization": 0.0, "stability": 0.0, "motion": 0.0, "evenness": 0.0}
 WRITE_EVERY = 500
 
 
@@ -80,7 +80,7 @@ class ManyStyles(Trainer):
             count, seed, self.settings.early_size, share
         )  # larger ones in the end made a start no better
 
-    def costs(self, photos, content_targets, noise):
+    def costs(self, photos, content_targets, view):
         stylized = functional_call(self.network, self.style.parameters, (photos,))
         parts = self.style.loss.parts(stylized, content_targets, self.style.targets)
         return {name: parts[name] for name in self.of_J}

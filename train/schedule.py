@@ -17,7 +17,7 @@ STEER = 0.1, 0.8  # parts of the steps between which beta is steered
 SEEN = 50  # steps whose mean costs steer it: one photo says little
 BETAS = 0.5, 60.0  # the range that it is steered in
 PAINTED = 0.2  # style cost at which a picture is painted; it falls further while steps get smaller
-STEADY = 0.5  # part of the steps from which on pictures are kept from showing noise
+STEADY = 0.5  # part of the steps from which on pictures are kept from changing with noise and motion
 GRADIENT = 1e6  # norm that gradients are cut to
 BEGINNING, EXPLODED = 20, 10  # steps, and the multiple of their highest J that is a divergence
 
@@ -55,7 +55,7 @@ def steered(settings: Settings, history: list[dict[str, float]], beta: float) ->
 
 
 def steadied(settings: Settings, step: int) -> bool:
-    """Whether a step looks at noise too: not in the first half, in which the second picture takes a third of the time."""
+    """Whether a step has a second view: not in the first half, in which its picture takes a third of the time."""
     return step >= STEADY * settings.steps
 
 

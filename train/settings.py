@@ -84,6 +84,9 @@ class Settings:
     stability: float = _setting(
         0.1, OBJECTIVE, "Weight of the camera noise that pictures show, which flickers in a video.", least=0
     )
+    motion: float = _setting(
+        0.002, OBJECTIVE, "Weight of what does not stay on things that move, which boils in a video.", least=0
+    )
     evenness: float = _setting(0.01, OBJECTIVE, "Weight of the grid that a network leaves in its pictures.", least=0)
     tv: float = _setting(0.0, OBJECTIVE, "Weight of the total variation.", least=0)
     content_layers: dict[str, float] = _setting(
@@ -199,7 +202,9 @@ SUITED = {"cuda": {"batch": 4, "early_size": 1.0}}
 ALTERNATIVES = {"minutes": "steps", "beta": "stylization"}
 
 # What a network was published with, and is trained with unless told otherwise: johnson diverges with our optimizer.
-AS_PUBLISHED = {"johnson": {"optimizer": "adam", "learning_rate": 1e-3, "stability": 0.0, "evenness": 0.0}}
+AS_PUBLISHED = {
+    "johnson": {"optimizer": "adam", "learning_rate": 1e-3, "stability": 0.0, "motion": 0.0, "evenness": 0.0}
+}
 
 
 def make_settings(device_type="cpu", config=None, processes=1, **overrides) -> Settings:

@@ -21,7 +21,7 @@ from allaprima.models.tensors import read_style
 from allaprima.models.transformer import start_of, transformer
 from allaprima.train import ranks, schedule
 from allaprima.train.checkpoint import network_weights
-from allaprima.train.loss import added_weights, grid_cost, noise_cost, noise_for
+from allaprima.train.loss import View, added_weights, grid_cost, second_view, view_cost, viewed
 from allaprima.train.photos import Batches, Photos
 from allaprima.train.settings import Settings
 from allaprima.train.soap import BETAS, Soap
@@ -101,8 +101,9 @@ class Trainer:
             self.network.settle()
         photos, content_targets = self.batches.at(self.done)
         added = added_weights(self.settings, self.done)
-        noise = noise_for(photos, self.settings, self.done, self.share) if "noise" in added else None
-        costs = self.terms(photos, content_targets, noise)
+        term = viewed(self.settings, self.done)
+        view = second_view(term, photos, self.settings, self.done, self.share) if term else None
+        costs = self.terms(photos, content_targets, view)
         J = weighted_sum(self.objective.weights, costs).mean()
         loss = J + weighted_sum(added, costs)
         self.optimizer.zero_grad(set_to_none=True)
@@ -128,17 +129,15 @@ class Trainer:
             self.history.append(row)
             self.objective.beta = schedule.steered(self.settings, self.history, self.objective.beta)
 
-    def costs(self, photos, content_targets, noise) -> dict[str, torch.Tensor]:
+    def costs(self, photos, content_targets, view: View | None) -> dict[str, torch.Tensor]:
         """The cost of each term for the network's pictures of `photos`, by name: of J one for each picture, [N], and those
-        that are added. The loss network, most of a step's work, need not see the noise."""
-        inputs = photos if noise is None else torch.cat([photos, photos + noise])
+        that are added. The loss network, most of a step's work, need not see the second view."""
+        inputs = torch.cat([photos, view.photos]) if view else photos
         # on a CPU the network gains nothing from bfloat16
         with torch.autocast(self.device.type, self.loss.network.dtype, enabled=self.device.type == "cuda"):
             pictures = self.network(inputs)
-        stylized, *noisy = pictures.float().split(len(photos))
-        added = {}
-        if noisy:
-            added["noise"] = noise_cost(stylized, *noisy)
+        stylized, *seen = pictures.float().split(len(photos))
+        added = {view.term: view_cost(stylized, seen[0], view)} if view else {}
         parts = self.loss.parts(stylized, content_targets, self.style_targets)
         if self.settings.evenness:
             added["grid"] = grid_cost(stylized - photos)
