@@ -1,5 +1,6 @@
 """Signatures of the commands that run a style; the work is in the modules beside."""
 
+from functools import partial
 from math import isnan
 from pathlib import Path
 from typing import Annotated
@@ -60,15 +61,33 @@ def stylize(
     foreign: Foreign = None,
     overwrite: Overwrite = False,
     deinterlace: Deinterlace = True,
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Paint an archive with so many processes of one thread each; a rerun goes on with the rest."),
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|local|ADDRESS",
+            help="Paint an archive on a Ray cluster: the one of this machine, one of this machine alone, or another one.",
+        ),
+    ] = None,
 ):
     """Stylize pictures, folders and videos.
 
     allaprima stylize holiday.mp4 -m wave -o out.mp4
     """
     from allaprima.core.contract import Controls
-    from allaprima.infer.jobs import stylize
 
     controls = Controls(strength, stroke, keep_colors, steady)
+    if ray is None and workers is None:
+        from allaprima.infer.jobs import stylize
+    else:
+        from allaprima.infer.cluster import stylize_archive
+
+        if output in (None, "-") or "-" in sources:
+            raise AllaprimaError("--ray and --workers paint archives: give sources, and a folder with --output.")
+        stylize = partial(stylize_archive, workers=workers, ray=ray)
 
     def run(sources, output):
         """The paths are printed at the end, those of a folder too that a broken file is in: bars are drawn till then."""

@@ -42,9 +42,9 @@ class Warned:
 
 @dataclass(frozen=True)
 class Wrote:
-    """A file is there, whole. about: what is in it, where the path alone does not say it."""
+    """A file is there, whole; path: or its address. about: what is in it, where the path alone does not say it."""
 
-    path: Path
+    path: Path | str
     about: str = ""
 
 

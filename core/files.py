@@ -8,6 +8,7 @@ import os
 import re
 import secrets
 import shutil
+import tempfile
 import unicodedata
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
@@ -178,6 +179,13 @@ def staged(path: Path, *, replace: bool = True) -> Generator[Path]:
                 _put_beside(part, path)
         except OSError as error:
             raise explain_os_error(error, path) from error
+
+
+@contextmanager
+def temporary_folder() -> Generator[Path]:
+    """Yield an empty folder among the system's temporary files, which the next process removes should this one be killed."""
+    with _part_of(Path(tempfile.gettempdir()) / "allaprima", folder=True) as folder:
+        yield folder
 
 
 def sweep(folder: Path) -> None:

@@ -7,14 +7,13 @@ alone. What a store answers that is not what was asked for is an AllaprimaError 
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 from allaprima.core.errors import AllaprimaError, import_with_extra
-from allaprima.core.files import staged, write_atomically
+from allaprima.core.files import staged, temporary_folder, write_atomically
 
 _URL = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 _OF_FFMPEG = {"http", "https", "ftp"}  # that fsspec knows too
@@ -82,8 +81,8 @@ def fetched(place: str) -> Generator[Path]:
     if not is_url(place):
         yield Path(place)
         return
-    with tempfile.TemporaryDirectory(prefix="allaprima-") as folder:
-        copy = Path(folder) / place.rsplit("/", 1)[-1]
+    with temporary_folder() as folder:
+        copy = folder / place.rsplit("/", 1)[-1]
         with _store(place) as (store, path):
             store.get_file(path, str(copy))
         yield copy
@@ -99,8 +98,8 @@ def stored(place: str, *, replace: bool = True) -> Generator[Path]:
         with staged(Path(place), replace=replace) as part:
             yield part
         return
-    with tempfile.TemporaryDirectory(prefix="allaprima-") as folder:
-        part = Path(folder) / place.rsplit("/", 1)[-1]
+    with temporary_folder() as folder:
+        part = folder / place.rsplit("/", 1)[-1]
         yield part
         with _store(place) as (store, path), suppress(FileExistsError):
             store.put_file(str(part), path, mode="overwrite" if replace else "create")

@@ -11,7 +11,7 @@ from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Advanced, Listener, Started, Warned, Wrote, ignore
 from allaprima.core.files import check_outputs
 from allaprima.infer.library import DEFAULT_STYLE
-from allaprima.infer.plan import make_plan
+from allaprima.infer.plan import Plan, make_plan
 from allaprima.infer.stylizer import Stylizer
 from allaprima.media.pictures import Still, picture_format, read_picture, write_picture
 
@@ -49,11 +49,64 @@ def stylize(
     controls = strength if isinstance(strength, Controls) else Controls(strength)
     plan = make_plan(source, output, stylizer.path.stem)
     check_outputs(plan.jobs.values(), plan.jobs, overwrite=overwrite, listener=listener)
+    tell_left_out(plan, listener)
+    return _Work(plan, stylizer, controls, deinterlace, listener).done()
+
+
+def tell_left_out(plan: Plan, listener: Listener) -> None:
+    """Warn of the files that the plan leaves out."""
     for reason, files in plan.left_out.items():
         names = ", ".join(path.name for path in files[:3]) + (", ..." if len(files) > 3 else "")
         count = "1 file is" if len(files) == 1 else f"{len(files)} files are"
         listener(Warned(f"{count} left out ({reason}): {names}"))
-    return _Work(plan, stylizer, controls, deinterlace, listener).done()
+
+
+def paint_picture(source, target, stylizer, controls, *, about=None, listener: Listener = ignore) -> None:
+    """Write the picture `source`, painted, to `target`. about: is told with the number of frames before the work."""
+    picture = read_picture(source, into=picture_format(target))
+    if about:
+        frames = f", {len(picture.frames)} frames" if len(picture.frames) > 1 else ""
+        listener(Started("picture", 1, "files", f"{about}{frames}."))
+    if picture.left_out:
+        listener(Warned(picture.left_out))
+
+    def tile(done, total):
+        if done == 1:
+            listener(Started("tiles", total, "tiles"))
+        listener(Advanced("tiles", done))
+
+    frames = []  # pixels are let go as soon as they are used: a large picture is not held twice
+    while picture.frames:
+        pixels, alpha, duration = picture.frames.pop(0)
+        frames.append(Still(stylizer(pixels, controls, progress=tile), alpha, duration))
+    write_picture(target, replace(picture, frames=frames))
+    if about:
+        listener(Advanced("picture", 1))
+    listener(Wrote(target))
+
+
+def in_a_sentence(error: Exception, source) -> AllaprimaError:
+    """What goes wrong with a file, in whichever library, as a sentence."""
+    if isinstance(error, AllaprimaError):
+        return error
+    reason = f"{type(error).__name__}: {error}".splitlines()[0]
+    sentence = AllaprimaError(f"{source} could not be stylized ({reason}). Save it again in another format.")
+    sentence.__cause__ = error
+    return sentence
+
+
+def is_hopeless(error: Exception) -> bool:
+    """Would every other file fail as this one did?"""
+    cause = error.__cause__
+    return isinstance(cause, OSError) and cause.errno in DISK_IS_FULL
+
+
+def check_failed(failed, count: int) -> None:
+    """Raise AllaprimaError where some of `count` files could not be stylized."""
+    if failed:
+        raise AllaprimaError(
+            f"{len(failed)} of {count} files could not be stylized: {', '.join(map(str, failed))}. All others are written."
+        )
 
 
 class _Work:
@@ -82,27 +135,17 @@ class _Work:
             self._attempt(self._video, source)
             if self.about and not self.pictures:
                 self.listener(Advanced("videos", number + 1))
-        if self.failed:
-            raise AllaprimaError(
-                f"{len(self.failed)} of {len(self.jobs)} files could not be stylized: "
-                f"{', '.join(map(str, self.failed))}. All others are written."
-            )
+        check_failed(self.failed, len(self.jobs))
         return self.written
 
     def _attempt(self, work, source):
         """One file; what goes wrong with it, in whichever library, is one sentence, and the others go on."""
         try:
             work(source, self.jobs[source])
-        except AllaprimaError as error:
-            cause = error.__cause__
-            if len(self.jobs) == 1 or (isinstance(cause, OSError) and cause.errno in DISK_IS_FULL):
-                raise
-            self._fail(source, error)
         except Exception as error:
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            sentence = AllaprimaError(f"{source} could not be stylized ({reason}). Save it again in another format.")
-            if len(self.jobs) == 1:
-                raise sentence from error
+            sentence = in_a_sentence(error, source)
+            if len(self.jobs) == 1 or is_hopeless(error):
+                raise sentence from sentence.__cause__
             self._fail(source, sentence)
         else:
             self.written.append(self.jobs[source])
@@ -112,25 +155,8 @@ class _Work:
         self.listener(Warned(str(error)))
 
     def _picture(self, source, target):
-        picture = read_picture(source, into=picture_format(target))
-        if len(self.jobs) == 1:
-            frames = f", {len(picture.frames)} frames" if len(picture.frames) > 1 else ""
-            self.listener(Started("picture", 1, "files", f"Stylizing {source} to {target}{frames}."))
-        if picture.left_out:
-            self.listener(Warned(picture.left_out))
-        frames = []  # pixels are let go as soon as they are used: a large picture is not held twice
-        while picture.frames:
-            pixels, alpha, duration = picture.frames.pop(0)
-            frames.append(Still(self.stylizer(pixels, self.controls, progress=self._tile), alpha, duration))
-        write_picture(target, replace(picture, frames=frames))
-        if len(self.jobs) == 1:
-            self.listener(Advanced("picture", 1))
-        self.listener(Wrote(target))
-
-    def _tile(self, done, total):
-        if done == 1:
-            self.listener(Started("tiles", total, "tiles"))
-        self.listener(Advanced("tiles", done))
+        about = f"Stylizing {source} to {target}" if len(self.jobs) == 1 else None
+        paint_picture(source, target, self.stylizer, self.controls, about=about, listener=self.listener)
 
     def _video(self, source, target):
         from allaprima.infer.video import paint_video

@@ -8,18 +8,20 @@ from pathlib import Path
 from allaprima.core.checks import check_path, check_paths
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.files import fit_name, folded, identity, is_ours
+from allaprima.core.remote import files_below
 from allaprima.media.pictures import has_picture_ending, picture_format, picture_kind
 
 # Why a file is left out
 OF_OURS, NEITHER, LINKED = "results of allaprima", "neither pictures nor videos", "links that lead out of the folder"
+LEADING_OUT = "names that lead out of the folder"
 
 
 @dataclass
 class Plan:
     """jobs: target by source. videos: which of the sources are. left_out: files by the reason why. into: in words."""
 
-    jobs: dict[Path, Path] = field(default_factory=dict)
-    videos: set[Path] = field(default_factory=set)
+    jobs: dict[Path | str, Path] = field(default_factory=dict)
+    videos: set[Path | str] = field(default_factory=set)
     left_out: dict[str, list[Path]] = field(default_factory=dict)
     into: str = "beside their sources"
     seen: set = field(default_factory=set)  # identities of the sources
@@ -63,6 +65,38 @@ def make_plan(source, output, style: str) -> Plan:
     if output is None:
         _leave_out_targets(plan)
     return plan
+
+
+def plan_addresses(addresses, output: Path) -> Plan:
+    """The plan for pictures, videos and folders at addresses, into the folder `output`.
+
+    Kinds are told by the endings of names: a look into each of a million files would take hours. An address without such
+    an ending is a folder, whose structure is kept.
+    """
+    plan = Plan(into=f"into {output}")
+    for address in dict.fromkeys(address.rstrip("/") for address in addresses):
+        alone = _named_kind(address) is not None
+        folder, _, last = address.rpartition("/")
+        for name in [last] if alone else files_below(address):
+            source, kind, parts = f"{folder if alone else address}/{name}", _named_kind(name), name.split("/")
+            if any(part.startswith(".") for part in parts if part != ".."):
+                continue
+            if ".." in parts or "" in parts or kind is None:
+                plan.left_out.setdefault(NEITHER if kind is None else LEADING_OUT, []).append(Path(name))
+            else:
+                _add(plan, source, kind == "video", output.joinpath(*parts[:-1]), parts[-1])
+    if not plan.jobs:
+        raise AllaprimaError(f"There is no picture and no video at {', '.join(addresses)}: give another address.")
+    return plan
+
+
+def _named_kind(name):
+    """ "picture", "video" or None, by the ending alone."""
+    from allaprima.media.clips import VIDEO_SUFFIXES
+
+    if has_picture_ending(name):
+        return "picture"
+    return "video" if Path(name).suffix.lower() in VIDEO_SUFFIXES - {".ts", ".mts"} else None
 
 
 def _expanded(source):

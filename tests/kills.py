@@ -27,7 +27,7 @@ from PIL import Image
 from clips import panned, write_clip
 from conftest import PHOTOS, make_model
 
-EVENTS = ("open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "shutil.copyfile", "shutil.rmtree")
+EVENTS = ("open", "os.rename", "os.link", "os.remove", "os.rmdir", "os.mkdir", "shutil.copyfile", "shutil.rmtree")
 
 
 def prepare(folder: Path) -> None:
@@ -47,6 +47,11 @@ def work(kind: str, inputs: Path, output: Path) -> None:
 
         what, where = ("album", output / "painted") if kind == "folder" else ("clip.mp4", output / "out.mp4")
         stylize(inputs / what, where, inputs / "tiny.onnx", threads=1)
+    elif kind == "archive":
+        from allaprima.infer.cluster import stylize_archive
+
+        sources = [inputs / "album", inputs / "clip.mp4"]
+        stylize_archive(sources, output / "painted", inputs / "tiny.onnx", workers=1, seconds=0.4)
     elif kind == "export":
         from allaprima.serve.site import export_web
 
@@ -66,7 +71,8 @@ def work(kind: str, inputs: Path, output: Path) -> None:
         )
 
 
-KINDS = ("folder", "video", "export", "training")
+KINDS = ("folder", "video", "archive", "export", "training")
+MANIFEST = ".allaprima"  # of an archive: who wrote what, and when, is not the same twice
 
 
 def child(kind: str, inputs: Path, output: Path, event: int, seconds: float) -> None:
@@ -100,7 +106,8 @@ def start(kind, inputs, output, event=-1, seconds=-1.0):
 
 def contents(folder: Path) -> dict[str, object]:
     """What is in each file, apart from how long it took to make it."""
-    return {str(path.relative_to(folder)): _content(path) for path in folder.rglob("*") if path.is_file()}
+    files = [path for path in folder.rglob("*") if path.is_file() and path.parent.name != MANIFEST]
+    return {str(path.relative_to(folder)): _content(path) for path in files}
 
 
 def _content(path):
@@ -145,7 +152,7 @@ class Trials:
         again = start(self.kind, self.inputs, output)
         assert again.returncode == 0, again.stderr
         assert contents(output) == self.wanted, f"another result after {moment}"
-        left = [path.name for path in output.rglob("*") if path.name.startswith(".")]
+        left = [path.name for path in output.rglob("*") if path.name.startswith(".") and path.name != MANIFEST]
         assert not left, f"{left} stay after {moment}"
         shutil.rmtree(output)
         return killed.returncode != 0

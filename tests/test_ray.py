@@ -1,0 +1,69 @@
+"""An archive on a Ray cluster of two nodes with one CPU each, of which one is killed in the middle of the work."""
+
+import shutil
+
+import pytest
+
+from allaprima.core.errors import AllaprimaError
+from allaprima.core.events import Warned, Wrote
+from allaprima.infer.cluster import stylize_archive
+from test_archive import archive, lines, names, results
+
+pytest.importorskip("ray")
+pytestmark = pytest.mark.filterwarnings("default")  # Ray's own code warns
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Two nodes with a CPU each; its processes are ended whatever becomes of the tests."""
+    import os
+
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    from ray.cluster_utils import Cluster
+
+    small = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=small)
+    try:
+        cluster.other = cluster.add_node(**small)
+        yield cluster
+    finally:
+        cluster.shutdown()
+
+
+def test_a_node_that_is_killed_loses_nothing_and_nothing_is_written_twice(tmp_path, tiny_model, cluster):
+    source, out, told, seen = archive(tmp_path / "in", pictures=24, frames=180), tmp_path / "out", [], {}
+
+    def listener(event):
+        told.append(event)
+        for name in results(out):
+            status = (out / name).stat()
+            seen.setdefault(name, (status.st_ino, status.st_mtime_ns))
+        if isinstance(event, Wrote) and len([e for e in told if isinstance(e, Wrote)]) == 12:
+            cluster.remove_node(cluster.other, allow_graceful=False)
+
+    written = stylize_archive(source, out, tiny_model, seconds=1, ray=cluster.address, listener=listener)
+    stylize_archive(source, tmp_path / "one", tiny_model, seconds=1, workers=1)
+    assert len(written) == len(set(written)) == 25 and len(lines(out)) == 25
+    assert results(out) == results(tmp_path / "one")
+    for name in results(out):
+        assert (out / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
+        assert ((out / name).stat().st_ino, (out / name).stat().st_mtime_ns) == seen.get(name), (
+            f"{name} was written twice"
+        )
+    assert len({line["worker"] for line in lines(out)}) == 2  # each loaded the model once
+    assert any(isinstance(event, Warned) and "A worker was lost" in event.text for event in told)
+    assert [name for name in names(out) if name not in results(out)] == [".allaprima/manifest-000001.jsonl"]
+
+
+def test_another_run_on_the_cluster_goes_on(tmp_path, tiny_model, cluster):
+    source, out = archive(tmp_path / "in", frames=30), tmp_path / "out"
+    stylize_archive(source, out, tiny_model, workers=1)
+    shutil.copy(source / "1.png", source / "new.png")
+    assert stylize_archive(source, out, tiny_model, ray=cluster.address) == [str(out / "new.png")]
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "nonsense"])
+def test_an_address_without_a_cluster_is_a_sentence(tmp_path, tiny_model, address):
+    source = archive(tmp_path / "in", frames=5)
+    with pytest.raises(AllaprimaError, match=f"There is no Ray cluster at {address} "):
+        stylize_archive(source, tmp_path / "out", tiny_model, ray=address)
