@@ -103,7 +103,7 @@ def test_a_painting_becomes_a_style_on_the_wall(opened, studio, library):
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         assert serious(page) == []
         page.click(".paint")
-        page.wait_for_function("document.getElementById('status').textContent.startsWith('my_wave: ')")
+        page.wait_for_function("document.getElementById('status').textContent.startsWith('my wave: ')")
         assert page.locator(".style").count() == styles + 1
     finally:
         again.end(kill=True)

@@ -2,7 +2,7 @@
 import { offerStyles, startConvert } from "./convert.js";
 import { Engines } from "./engines.js";
 import { cameras, openCamera, openFile } from "./sources.js";
-import { hasStudio } from "./studio.js";
+import { hasStudio, readable } from "./studio.js";
 import { paintThumbnails } from "./thumbnails.js";
 import { startTrain } from "./train.js";
 import { addView, followAddress, isShown } from "./views.js";
@@ -85,7 +85,7 @@ function measure(now, taken) {
   const delay = delays[delays.length >> 1].toFixed(0);
   const span = now - shown[0][0];
   const rate = source?.moving && span ? `${((1000 * (shown.length - 1)) / span).toFixed(1)} frames/s, ` : "";
-  say(`${styles[loaded]?.name ?? ""}: ${rate}${delay} ms at ${after.canvas.width}×${after.canvas.height}`);
+  say(`${readable(styles[loaded]?.name ?? "")}: ${rate}${delay} ms at ${after.canvas.width}×${after.canvas.height}`);
 }
 
 /** Ask for a picture at each frame that the video shows. */
@@ -110,12 +110,12 @@ async function choose(index) {
   chosen = (index + styles.length) % styles.length;
   const mine = chosen;
   document.querySelectorAll(".style").forEach((button, k) => button.setAttribute("aria-pressed", String(k === mine)));
-  say(`Loading ${styles[mine].name} …`);
+  say(`Loading ${readable(styles[mine].name)} …`);
   try {
     const [width, height] = source?.width ? paintedSize(source) : [480, 360];
     await engines.load(styles[mine], width, height);
     loaded = mine;
-    say(`${styles[mine].name} is ready.`);
+    say(`${readable(styles[mine].name)} is ready.`);
     if (mine === chosen) paint();
   } catch (error) {
     alertUser(error.message);
@@ -135,7 +135,7 @@ async function hang() {
       button.title = credit;
       button.setAttribute("aria-pressed", String(index === chosen));
       const picture = Object.assign(new Image(), { src: thumbnail, alt: "" });
-      const label = Object.assign(document.createElement("span"), { textContent: name.replaceAll("_", " ") });
+      const label = Object.assign(document.createElement("span"), { textContent: readable(name) });
       button.append(picture, label);
       button.onclick = () => choose(index);
       return button;

@@ -1,9 +1,9 @@
 /** Convert: files and folders into the studio's queue, results out of it. */
-import { ask, following, inWords, keepLooking, layCards, make } from "./studio.js";
+import { ask, following, inWords, keepLooking, layCards, make, readable } from "./studio.js";
 import { addView, isShown } from "./views.js";
 
 const $ = (id) => /** @type {any} */ (document.getElementById(id));
-const STATES = { waiting: "waits", painting: "is painted", done: "done", failed: "failed" };
+const STATES = { waiting: "waiting", painting: "painting", done: "done", failed: "failed" };
 
 /** @type {{id: string, name: string, kind: string, style: string, size: number, state: string, done: number, total: number, about: string, result: string | null}[]} */
 let conversions = [];
@@ -112,7 +112,7 @@ function newCard({ id, name, style }) {
     ),
   );
   card.dataset.id = id;
-  card.dataset.style = style.replaceAll("_", " ");
+  card.dataset.style = readable(style);
   return card;
 }
 
@@ -141,7 +141,7 @@ async function removeAll() {
 /** The styles to choose from, those of the wall. */
 export function offerStyles(styles) {
   const before = $("convert-style").value;
-  $("convert-style").replaceChildren(...styles.map(({ name, server }) => new Option(name.replaceAll("_", " "), server)));
+  $("convert-style").replaceChildren(...styles.map(({ name, server }) => new Option(readable(name), server)));
   if (styles.some(({ server }) => server === before)) $("convert-style").value = before;
 }
 

@@ -21,6 +21,9 @@ export async function ask(path, request) {
 /** Whether there is a studio behind this page. */
 export const hasStudio = () => fetch("studio/trainings").then((answer) => answer.ok, () => false);
 
+/** The name of a style as people read it. @param {string} name */
+export const readable = (name) => name.replaceAll("_", " ");
+
 /** A time in words. @param {number} seconds */
 export function inWords(seconds) {
   if (seconds < 50) return `${Math.max(5, 5 * Math.round(seconds / 5))} seconds`;

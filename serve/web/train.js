@@ -1,7 +1,7 @@
 /** Train: a painting into the line, and what its network paints while it learns. */
 import { Engine } from "./engine.js";
 import { openCamera, openFile } from "./sources.js";
-import { ask, following, inWords, keepLooking, layCards, make } from "./studio.js";
+import { ask, following, inWords, keepLooking, layCards, make, readable } from "./studio.js";
 import { addView, isShown } from "./views.js";
 
 const $ = (id) => /** @type {any} */ (document.getElementById(id));
@@ -83,7 +83,7 @@ function newCard({ id, name }) {
     "li",
     { className: "card" },
     make("img", { src: `studio/trainings/${id}/painting.jpg`, alt: "" }),
-    make("h3", { textContent: name.replaceAll("_", " ") }),
+    make("h3", { textContent: readable(name) }),
     make("div", {}, make("progress", { ariaLabel: `Steps of ${name}` }), make("p", { className: "about" })),
     make(
       "div",
@@ -122,7 +122,7 @@ function refreshed(card, training) {
     ".paint": Boolean(style),
     ".download": Boolean(style),
     ".report": report,
-    ".watch": Boolean(moment) && training.id !== watched,
+    ".watch": Boolean(moment) && training !== watchedNow(),
     ".remove": state !== "training",
   };
   for (const [name, shown] of Object.entries(shows)) part(name).hidden = !shown;
@@ -139,11 +139,14 @@ let photos = null;
 let camera = null;
 let atWork = false;
 
-/** What is painted at the moment: the training that is watched, or the one at work. */
+/** The training whose network of the moment is shown: the one that was chosen, or the one at work. */
+function watchedNow() {
+  const chosen = trainings.find(({ id, moment }) => id === watched && moment);
+  return chosen ?? trainings.find(({ state, moment }) => state === "training" && moment);
+}
+
 async function showMoment() {
-  if (!trainings.some(({ id }) => id === watched)) watched = "";
-  const latest = trainings.find(({ state, moment }) => state === "training" && moment);
-  const training = trainings.find(({ id, moment }) => id === watched && moment) ?? latest;
+  const training = watchedNow();
   $("moment").hidden = !training;
   if (!training || !isShown("train") || atWork) return;
   const moment = `${training.id}/${training.moment}`;
