@@ -262,8 +262,10 @@ def _print_style(stylizer):
 
 
 def _write_copy(name, output, precision, overwrite):
+    from allaprima.infer.library import find_style
+
     copy_in_precision = import_with_extra("allaprima.train.precision").copy_in_precision
-    output = output or f"{Path(name).stem}-{precision}.onnx"
+    output = output or f"{find_style(name).stem}-{precision}.onnx"
     with Terminal() as listener:
         copy_in_precision(name, output, precision, overwrite=overwrite, listener=listener)
     result(output)

@@ -251,8 +251,9 @@ def _shape(node, x):
 
 
 _SAME = (
-    "Abs BatchNormalization Cast Ceil Clip DequantizeLinear Dropout Elu Erf Exp Floor HardSigmoid HardSwish Identity InstanceNormalization "
-    "LayerNormalization LeakyRelu Log Neg Not QuantizeLinear Reciprocal Relu Round Selu Sigmoid Sign Softplus Sqrt Tanh"
+    "Abs BatchNormalization Cast Ceil Clip DequantizeLinear Dropout Elu Erf Exp Floor HardSigmoid HardSwish Identity "
+    "InstanceNormalization LayerNormalization LeakyRelu Log Neg Not QuantizeLinear Reciprocal Relu Round Selu Sigmoid "
+    "Sign Softplus Sqrt Tanh"
 )
 _BROADCAST = "Add And Div Equal Greater GreaterOrEqual Less LessOrEqual Max Min Mod Mul Or Pow PRelu Sub Sum Where"
 _REDUCE = "ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum"

@@ -11,12 +11,8 @@ from services import server
 from studios import Studio
 
 pytestmark = needs_chromium
-CONTROLS = [
-    (None, False),
-    (None, True),
-    (0.7, False),
-    (2, True),
-]  # stroke, colours: a picture enlarged, and one reduced
+# Stroke, and whether colours are kept: for the strokes the picture is enlarged, and reduced.
+CONTROLS = [(None, False), (None, True), (0.7, False), (2, True)]
 
 
 def measured(page):

@@ -69,18 +69,21 @@ def copy_in_precision(
     card = replace(style.card, name=output.stem, precision=precision, version=__version__)
     helper.set_model_props(network, card.to_metadata())
     network.producer_name, network.producer_version = "allaprima", __version__
-    apart = []
     with atomic(output) as part:
         onnx.save(network, part)
-        copy = Stylizer(part, provider="cpu")
-        for photo in held_out:
-            apart.append(np.abs(copy(photo).astype(int) - style(photo)))
-            task.advance()
-    difference = Difference(float(np.mean([each.mean() for each in apart])), max(int(each.max()) for each in apart))
+        difference = _difference(Stylizer(part, provider="cpu"), style, held_out, task)
     sizes = " instead of ".join(f"{path.stat().st_size / 1e6:.2f}" for path in (output, style.path))
     about = f"{difference.mean:.2f} grey levels on average, {difference.largest} at most"
-    listener(Wrote(output, f"{sizes} MB; its pictures of {len(apart)} photos differ by {about}"))
+    listener(Wrote(output, f"{sizes} MB; its pictures of {len(held_out)} photos differ by {about}"))
     return difference
+
+
+def _difference(copy, style, photos, task):
+    apart = []
+    for photo in photos:
+        apart.append(np.abs(copy(photo).astype(int) - style(photo)))
+        task.advance()
+    return Difference(float(np.mean([each.mean() for each in apart])), max(int(each.max()) for each in apart))
 
 
 def _float16(network):
