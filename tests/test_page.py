@@ -119,7 +119,11 @@ def test_strokes_change_by_slider_and_key_on_photos_and_the_camera(opened, studi
     for shown in ("null", "0.5", "0.7", "1", "1.4", "2"):  # after the last come the network's own
         page.keyboard.press("b")
         page.wait_for_function("shown => document.getElementById('after').dataset.stroke === shown", arg=shown)
-    assert page.text_content("#stroke-value") == "× 2"
+    page.reload()
+    painted(page)
+    kept = page.input_value("#stroke")
+    assert page.text_content("#stroke-value") == ("as trained" if kept == "0.4" else f"× {kept}")
+    assert page.get_attribute("#after", "data-stroke") == ("null" if kept == "0.4" else kept)
 
 
 @needs_chromium

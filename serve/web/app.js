@@ -274,8 +274,10 @@ function listen() {
   $("device").onchange = () => useCamera($("device").value);
   $("file").onchange = () => $("file").files[0] && use(openFile($("file").files[0]));
   $("example").onclick = useExample;
-  $("strength").oninput = () => setStrength($("strength").value);
-  $("stroke").oninput = () => setStroke($("stroke").value);
+  for (const [name, set] of Object.entries({ strength: setStrength, stroke: setStroke })) {
+    $(name).oninput = () => set($(name).value);
+    set($(name).value); // browsers keep it when the page is loaded again, and not what stands beside it
+  }
   $("divider").oninput = () => setSplit($("divider").value);
   $("size").onchange = $("mirror").onchange = $("colors").onchange = () => paint();
   $("snapshot").onclick = snapshot;
