@@ -4,7 +4,6 @@ import inspect
 import os
 import shlex
 import signal
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import Field, fields
@@ -13,9 +12,10 @@ from typing import Annotated
 
 from typer import Argument, Exit, Option
 
-from allaprima.commands.terminal import Terminal, say
+from allaprima.commands.crews import carry_out, crews_for, make_jobs, train_apart
+from allaprima.commands.terminal import Terminal, console, say
 from allaprima.core.errors import import_with_extra
-from allaprima.core.files import check_output
+from allaprima.core.events import ignore
 from allaprima.train.settings import Settings, described, make_settings
 
 
@@ -38,9 +38,16 @@ def _parameter(setting: Field) -> inspect.Parameter:
 
 @with_settings
 def train(
-    style: Annotated[Path, Argument(help="The painting: any picture file, without frame or margin.")],
+    styles: Annotated[
+        list[Path], Argument(help="The painting: any picture file, without frame or margin; or several of them.")
+    ],
     output: Annotated[
-        Path | None, Option("--output", "-o", help="The model file to write. Default: the painting's name with .onnx.")
+        Path | None,
+        Option(
+            "--output",
+            "-o",
+            help="The model file to write, or a folder for it. Default: the painting's name with .onnx.",
+        ),
     ] = None,
     config: Annotated[Path | None, Option(help="A TOML file of settings, named as the options with _ for -.")] = None,
     resume: Annotated[
@@ -58,41 +65,46 @@ def train(
     ] = False,
     report: Annotated[bool, Option(help="Write a report: pictures, curves, the comparison with the optimizer.")] = True,
     device: Annotated[str | None, Option(help="cpu, cuda or mps. Default: the best there is.")] = None,
+    gpus: Annotated[
+        int | None,
+        Option(
+            help="How many GPUs train: they share the photos of one painting, or take a painting each. "
+            "Default: one for one painting, all for several.",
+        ),
+    ] = None,
     **changes,
 ):
-    """Train a style from one painting and write it as one ONNX file.
+    """Train a style from one painting and write it as one ONNX file; of several paintings, one each.
 
     Example: allaprima train examples/styles/starry_night.jpg -o starry.onnx
     """
     share_processor()
-    began = time.perf_counter()
-    training = import_with_extra("allaprima.train.run")
-    place = import_with_extra("allaprima.models.devices").check_device(device)
-    output = output or Path(style.with_suffix(".onnx").name)
-    settings = None
-    if config or not resume:  # else those of the checkpoint, changed
-        settings, changes = make_settings(place.type, config, **changes), {}
-    page = output.with_suffix(".html")
-    with Terminal() as listener:
-        if report:
-            check_output(page, [style], overwrite=overwrite, listener=listener)
-        trainer = training.begin(
-            style, output, settings, resume=resume, overwrite=overwrite, device=place, listener=listener, **changes
-        )
-        say("Ctrl-C saves the training, and --resume continues it.")
-        try:
-            with stop_signals() as stop:
-                training.run(trainer, output, listener=listener, stop=stop)
-        except training.Stopped as stopped:
-            again = shlex.join(["allaprima", "train", str(style), "-o", str(output), "--resume"])
-            say(f"Saved step {stopped.step} in {stopped.checkpoint}. To continue: {again}")
-            raise Exit(130) from None
+    training, ranks = import_with_extra("allaprima.train.run"), import_with_extra("allaprima.train.ranks")
+    saved = ""
+    with ranks.joined(device) as place, Terminal() as terminal:
+        console.quiet = console.quiet or not ranks.is_first()
+        crews = crews_for(len(styles), gpus, device)
+        settings = make_settings(place.type, config, processes=max(ranks.count(), *map(len, crews), 1), **changes)
         about = {"name": name, "credit": credit, "licence": licence}
-        training.write_model(trainer, style, output, **about, painting=not no_painting, listener=listener)
-        if report:
-            write_report = import_with_extra("allaprima.insight.report").write_report
-            write_report(page, trainer, style, output, time.perf_counter() - began, listener)
-    say(f"Next: allaprima stylize photo.jpg -m {output}   or, with a webcam: allaprima live -m {output}")
+        how = {"overwrite": overwrite, "about": about, "painting": not no_painting, "report": report}
+        jobs = make_jobs(styles, output, settings, None if config else changes, resume, **how)
+        say("Ctrl-C saves the training, and --resume continues it." if jobs else "All of them are trained already.")
+        if crews:
+            with stop_signals() as stop:
+                if not train_apart(jobs, crews, terminal, stop):
+                    saved = "Saved what was done. To continue: the same command with --resume"
+        else:
+            (job,) = jobs
+            try:
+                carry_out(job, place, terminal if ranks.is_first() else ignore, stop_signals())
+            except training.Stopped as stopped:
+                again = shlex.join(["allaprima", "train", str(job.style), "-o", str(job.output), "--resume"])
+                saved = f"Saved step {stopped.step} in {stopped.checkpoint}. To continue: {again}"
+    if saved:
+        say(saved)
+        raise Exit(130)
+    for job in jobs[-1:]:
+        say(f"Next: allaprima stylize photo.jpg -m {job.output}   or, with a webcam: allaprima live -m {job.output}")
 
 
 def share_processor() -> None:

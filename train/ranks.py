@@ -47,6 +47,11 @@ def count() -> int:
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 
+def restarted() -> bool:
+    """Whether torchrun has begun anew after the death of a process."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+
+
 def is_first() -> bool:
     """Whether this is the process that writes the files."""
     return count() == 1 or distributed.get_rank() == 0

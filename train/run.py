@@ -87,7 +87,7 @@ def begin(
     In one of several processes (train/ranks.py), the first one looks at the output and reads the checkpoint for all.
     """
     device = check_device(device)
-    output = ranks.of_first(lambda: _checked_output(output, style, resume or overwrite))
+    output = ranks.of_first(lambda: checked_output(output, style, resume or overwrite))
     saved = ranks.of_first(lambda: read_checkpoint(checkpoint_of(output))) if resume else None
     if not isinstance(settings, Settings | None):
         raise AllaprimaError(
@@ -125,7 +125,7 @@ def _steps_in(minutes: float, trainer: Trainer) -> int:
     return ranks.of_first(lambda: max(1, round(60 * minutes * PROBE / seconds)))
 
 
-def _checked_output(output, style, replaces: bool) -> Path:
+def checked_output(output, style, replaces: bool) -> Path:
     """The path of the model file, once it is clear that it and its folder can be written and nothing finished is lost."""
     output = Path(output)
     if output.suffix.lower() != ".onnx":

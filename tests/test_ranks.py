@@ -1,0 +1,130 @@
+"""A training in several processes, by Gloo: their shares of a batch, the same numbers in all, a process that dies."""
+
+import os
+from multiprocessing import active_children
+
+import pytest
+import torch
+from PIL import Image
+from torch.multiprocessing import spawn
+
+from allaprima.commands.crews import Job, free_port, make_jobs, train_apart
+from allaprima.core.events import Advanced, Warned
+from allaprima.train import ranks, trainer
+from allaprima.train.checkpoint import checkpoint_of
+from allaprima.train.settings import change
+from allaprima.train.trainer import Trainer
+from training import SMALL, SMALL_OPTIONS, STYLE, run_cli, weights
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+# Both optimizers divide gradients by their size: at the rate of a real training, a rounding in a sum of two halves is soon
+# another network, as on another machine. SOAP begins with a basis that such a rounding turns; so this is Adam.
+EVEN = change(SMALL, {"steps": 20, "optimizer": "adam", "learning_rate": 2e-5, "warmup": 0})
+
+
+def member(rank, port, folder):
+    """Train with half of each batch, as one of two processes."""
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.set_num_threads(1)
+    trainer.fast_dtype = lambda device: torch.float32
+    with ranks.joined("cpu") as device:
+        half = Trainer(STYLE, EVEN, device)
+        for _ in range(EVEN.steps):
+            half.step()
+        torch.save((half.batches.at(0)[0], *half.state()), folder / f"{rank}.pt")
+
+
+def test_two_processes_with_half_a_batch_are_one_with_the_whole(tmp_path, monkeypatch):
+    """All in float32. Between the two, all is equal to the last bit: the parameters, the costs, beta."""
+    monkeypatch.setattr(trainer, "fast_dtype", lambda device: torch.float32)
+    spawn(member, (free_port(), tmp_path), nprocs=2)
+    (first, tensors, values), (second, others, same) = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
+    assert values == same and all(torch.equal(tensors[key], others[key]) for key in tensors)
+
+    whole = Trainer(STYLE, EVEN, "cpu")
+    assert torch.equal(torch.cat([first, second]), whole.batches.at(0)[0])
+    begun = [parameter.detach().clone() for parameter in whole.network.parameters()]
+    for _ in range(EVEN.steps):
+        whole.step()
+    for name, parameter in whole.network.named_parameters():
+        assert (parameter - tensors[f"network.{name}"]).abs().max() < 1e-5, name
+    moved = [(now - before).abs().max() for now, before in zip(whole.network.parameters(), begun, strict=True)]
+    assert min(moved) > 1e-4
+    for name, average in whole.network.named_buffers():
+        if "running" in name:
+            torch.testing.assert_close(average, tensors[f"network.{name}"], rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(whole.state()[0]["history"], tensors["history"], rtol=1e-3, atol=0)
+
+
+def test_a_crew_goes_on_when_a_process_is_killed(tmp_path):
+    """Two processes, one of them killed between two checkpoints: the same network as without, to the last bit."""
+    settings, told = change(SMALL, {"steps": 54}), []
+
+    def listen(event):
+        told.append(event)
+        if isinstance(event, Advanced) and event.done == 52 and killing and len(deaths()) == 0:
+            active_children()[-1].kill()
+
+    def deaths():
+        return [event.text for event in told if isinstance(event, Warned)]
+
+    for killing in (False, True):
+        job = Job(STYLE, tmp_path / f"{killing}.onnx", settings, report=False)
+        assert train_apart([job], [["cpu", "cpu"]], listen, lambda: False) and not active_children()
+    assert len(deaths()) == 1 and "died (exit code -9)" in deaths()[0]
+    done = [event.done for event in told if isinstance(event, Advanced)]
+    assert done[:54] == [*range(1, 55)] and done[54:106] == [*range(1, 53)] and done[-4:] == [51, 52, 53, 54]
+    wanted, found = (weights(checkpoint_of(tmp_path / f"{killing}.onnx")) for killing in (False, True))
+    assert wanted.keys() == found.keys() and all(torch.equal(wanted[key], found[key]) for key in wanted)
+
+
+def test_several_paintings_are_trained_by_a_few_processes(tmp_path, monkeypatch, capsys):
+    """Three by two. Afterwards nothing is replaced unasked, and --resume does what is missing."""
+    monkeypatch.setattr("allaprima.commands.train.crews_for", lambda *_: [["cpu"], ["cpu"]])
+    for number in range(3):
+        (tmp_path / str(number)).mkdir()
+        Image.open(STYLE).rotate(90 * number).save(tmp_path / str(number) / "starry.png")
+    paintings, styles = sorted(tmp_path.glob("?/*.png")), tmp_path / "styles"
+    arguments = ["train", *paintings, "-o", styles, "--steps", 2, *SMALL_OPTIONS]
+    code, said = run_cli(monkeypatch, capsys, *arguments)
+    names = ["starry-2.onnx", "starry-3.onnx", "starry.onnx"]
+    assert code == 0 and sorted(path.name for path in styles.glob("*.onnx")) == names and said.count("Wrote ") == 3
+    assert len({path.read_bytes() for path in styles.glob("*.onnx")}) == 3 and not active_children()
+
+    code, said = run_cli(monkeypatch, capsys, *arguments)
+    assert code == 2 and "starry.onnx exists already: add --resume" in said
+    code, said = run_cli(monkeypatch, capsys, *arguments, "--resume")
+    assert code == 0 and "All of them are trained already" in said
+    (styles / "starry-2.onnx").unlink()
+    (job,) = make_jobs(paintings, styles, SMALL, {"steps": 2}, True, about={"name": ""}, report=False)
+    assert job.style == paintings[1] and job.output == styles / "starry-2.onnx" and job.resume
+    (job,) = make_jobs(paintings[:1], styles, SMALL, {"steps": 3}, True, about={"name": ""}, report=False)
+    assert job.output == styles / "starry.onnx" and job.changes == {"steps": 3}
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["a.png", "--gpus", 2], "This machine has no GPU that torch can use, and --gpus asks for 2: leave it out."),
+        (["a.png", "--gpus", 2, "--device", "cpu"], "--gpus and --device exclude each other"),
+        (["a.png", "--gpus", 0], "gpus must be a whole number of at least 1, not 0"),
+        (
+            ["a.png", "b.png", "-o", "x.onnx"],
+            "x.onnx is the name of one file, and there are 2 paintings: give a folder.",
+        ),
+        (["a.png", "b.png", "--name", "x"], "--name is for one style"),
+        (["a.png", "missing.png"], "missing.png does not exist"),
+        (["a.png", "b.png", "-o", "a.png"], "a.png"),
+    ],
+)
+def test_what_can_not_be_trained_is_one_sentence(tmp_path, monkeypatch, capsys, arguments, words):
+    """Before anything is begun. This machine is taken for one without a GPU."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    for name in ("a.png", "b.png"):
+        Image.open(STYLE).resize((64, 48)).save(name)
+    code, said = run_cli(monkeypatch, capsys, "train", *arguments)
+    assert code == 2 and words in said and "Traceback" not in said
+    assert {path.name for path in tmp_path.iterdir()} == {"a.png", "b.png"}
