@@ -15,7 +15,7 @@ import torch
 from torch import distributed
 
 from allaprima.core.errors import AllaprimaError
-from allaprima.models.devices import check_device
+from allaprima.models.devices import check_device, default_device
 
 Value = TypeVar("Value")
 
@@ -30,16 +30,13 @@ def joined(device: str | torch.device | None = None) -> Iterator[torch.device]:
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         yield check_device(device)
         return
-    found = check_device(device)
-    if found.type == "cuda" and found.index is None:
-        found = check_device(f"cuda:{os.environ['LOCAL_RANK']}")
+    name = str(device or default_device())
+    found = check_device(f"cuda:{os.environ['LOCAL_RANK']}" if name == "cuda" else name)
     if found.type == "cuda":
         torch.cuda.set_device(found)
     distributed.init_process_group("nccl" if found.type == "cuda" else "gloo")
-    try:
-        yield found
-    finally:
-        distributed.destroy_process_group()
+    yield found
+    distributed.destroy_process_group()  # not after an exception, when others may wait in a message that never ends
 
 
 def count() -> int:
