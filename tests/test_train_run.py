@@ -242,10 +242,10 @@ def test_a_checkpoint_of_another_format_says_so(trained, tmp_path):
     save_file(
         tensors, old, {"allaprima": json.dumps({k: v for k, v in values.items() if k not in ("format", "version")})}
     )
-    write_checkpoint(new, tensors, values | {"format": 3, "version": "7.0"})
-    with pytest.raises(AllaprimaError, match="has format 1, of an earlier version, and this version reads format 2"):
+    write_checkpoint(new, tensors, values | {"format": 9, "version": "7.0"})
+    with pytest.raises(AllaprimaError, match="has format 1, of an earlier version, and this version reads format 3"):
         read_checkpoint(old)
-    with pytest.raises(AllaprimaError, match="has format 3, of allaprima 7.0, and this version reads format 2"):
+    with pytest.raises(AllaprimaError, match="has format 9, of allaprima 7.0, and this version reads format 3"):
         read_checkpoint(new)
 
 
