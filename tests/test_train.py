@@ -29,8 +29,14 @@ def trained(**changes) -> Trainer:
 
 
 def test_costs_go_down():
-    J = [row["J"] for row in trained(steps=30, start="scratch", stylization=0.0).history]
-    assert np.mean(J[-5:]) < 0.8 * np.mean(J[:3])
+    """On photos that were not trained on: those of single steps differ too much from crop to crop."""
+    trainer = Trainer(STYLE, change(SMALL, {"steps": 30, "start": "scratch", "stylization": 0.0}), "cpu")
+    J = []
+    for steps in (0, 30):
+        while trainer.done < steps:
+            trainer.step()
+        J.append(np.mean([costs["J"] for costs in trainer.held_out_costs().values()]))
+    assert J[1] < 0.8 * J[0]
 
 
 def test_the_loss_is_a_sum_of_named_terms():
