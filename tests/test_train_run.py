@@ -260,5 +260,5 @@ def test_a_checkpoint_comes_back_as_it_was(tmp_path):
     tensors = {"network.a": torch.randn(2, 3).T, "history": torch.zeros(0, dtype=torch.float64)}
     write_checkpoint(tmp_path / "x.safetensors", tensors, {"settings": SMALL.to_dict(), "odd": [1.5, "ß"]})
     found, values = read_checkpoint(tmp_path / "x.safetensors")
-    assert values["settings"] == SMALL and values["odd"] == [1.5, "ß"] and values["format"] == 2
+    assert values["settings"] == SMALL and values["odd"] == [1.5, "ß"] and values["format"] == 3
     assert all(np.array_equal(found[key], value) and found[key].dtype == value.dtype for key, value in tensors.items())
