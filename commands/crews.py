@@ -152,13 +152,13 @@ def train_apart(jobs: list[Job], crews: list[list[str]], listener: Listener, sto
     Raises AllaprimaError where one can't be, when the others are done.
     """
     waiting, free, at_work = deque(jobs), deque(crews), list[Crew]()
-    failed, alone = list[Crew](), len(jobs) == 1
+    failed, alone = dict[Path, AllaprimaError](), len(jobs) == 1
     paintings = None if alone else Task(listener, "paintings", len(jobs))
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // sum(map(len, crews)))))
+    threads = max(1, (os.cpu_count() or 1) // sum(map(len, crews)))
     try:
         while at_work or (waiting and not stop()):
             while waiting and free and not stop():
-                at_work.append(Crew(waiting.popleft(), free.popleft(), listener, alone))
+                at_work.append(Crew(waiting.popleft(), free.popleft(), threads, listener, alone))
             crew_of = {pipe: crew for crew in at_work for pipe in crew.members}
             for pipe in wait(list(crew_of), LOOK_EVERY):
                 crew_of[pipe].hear(pipe)
@@ -170,16 +170,16 @@ def train_apart(jobs: list[Job], crews: list[list[str]], listener: Listener, sto
                 at_work.remove(crew)
                 free.append(crew.devices)
                 if crew.error:
-                    failed.append(crew)
+                    failed[crew.job.style] = crew.error
                 elif paintings and not crew.told:
                     paintings.advance()
     finally:
         for crew in at_work:
             crew.kill()
     if failed and alone:
-        raise failed[0].error or AllaprimaError("")
+        raise failed[jobs[0].style]
     if failed:
-        reasons = " ".join(f"{crew.job.style}: {crew.error}" for crew in failed)
+        reasons = " ".join(f"{style}: {error}" for style, error in failed.items())
         raise AllaprimaError(f"{len(failed)} of {len(jobs)} paintings could not be trained, the others are. {reasons}")
     return not stop()
 
@@ -187,8 +187,9 @@ def train_apart(jobs: list[Job], crews: list[list[str]], listener: Listener, sto
 class Crew:
     """The processes at work on a job, by the pipes to them; none are left when it is done, stopped, or failed with `error`."""
 
-    def __init__(self, job: Job, devices: list[str], listener: Listener, alone: bool):
-        self.job, self.devices, self.listener, self.alone = job, devices, listener, alone
+    def __init__(self, job: Job, devices: list[str], threads: int, listener: Listener, alone: bool):
+        self.job, self.devices, self.threads = job, devices, threads
+        self.listener, self.alone = listener, alone
         self.members: dict[Any, Any] = {}
         self.reasons: dict[Any, str] = {}  # what a process says before it dies, if anything
         self.error: AllaprimaError | None = None
@@ -198,6 +199,7 @@ class Crew:
     def _start(self) -> None:
         spawn = get_context("spawn")
         shared = {"WORLD_SIZE": str(len(self.devices)), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+        shared["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", str(self.threads))
         for rank, device in enumerate(self.devices):
             place = shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
             ours, theirs = spawn.Pipe()
