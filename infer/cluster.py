@@ -169,9 +169,13 @@ class Manifest:
             self._lines = [self._about, *({"replaces": target} for target in sorted(replaced))]
             self.write()
 
-    def add(self, job: Job, report: Report, frames: int) -> None:
-        """Note a file that is written. What is not written down when the program is killed is known by its result."""
-        self._lines.append({"target": job.target, "source": job.source, "frames": frames, "worker": report.worker})
+    def add(self, job: Job, report: Report, processor: float) -> None:
+        """Note a file that is written. What is not written down when the program is killed is known by its result.
+
+        processor: seconds of a core that it took.
+        """
+        did = {"frames": report.frames, "worker": report.worker, "processor": round(processor, 3)}
+        self._lines.append({"target": job.target, "source": job.source, **did})
         if time.monotonic() - self._written > _PAUSE:
             self.write()
 
@@ -203,11 +207,12 @@ class _Task:
 
 @dataclass
 class _Cut:
-    """A video in parts: their places, and how many are not painted yet."""
+    """A video in parts: their places, how many are not painted yet, and seconds of a core that the others took."""
 
     places: list[str]
     left: int
     frames: int
+    processor: float
 
 
 class _Archive:
@@ -246,21 +251,26 @@ class _Archive:
         if report.error:
             self._fail(job, report)
         elif report.spans:
-            self._cut(job, report.spans)
+            self._cut(job, report)
         elif task.do is paint_span:
             self._painted(job, report)
         else:
             self._finish(job, report)
 
-    def _cut(self, job, spans):
+    def _cut(self, job, report):
+        spans = report.spans
         places = [self.manifest.part(job, number, span) for number, span in enumerate(spans)]
-        self.cut[job] = _Cut(places, len(spans), sum(span.frames for span in spans))
+        self.cut[job] = _Cut(places, len(spans), sum(span.frames for span in spans), report.processor)
         tasks = [_Task(paint_span, job, pair) for pair in zip(spans, places)]
         self.waiting.extendleft(reversed(tasks))  # before other files: so few videos lie about in parts
 
     def _painted(self, job, report):
         cut = self.cut[job]
-        self.frames, cut.left = self.frames + report.frames, cut.left - 1
+        self.frames, cut.left, cut.processor = (
+            self.frames + report.frames,
+            cut.left - 1,
+            cut.processor + report.processor,
+        )
         if not cut.left:
             self.waiting.appendleft(_Task(join, job, (cut.places, cut.frames)))
 
@@ -270,7 +280,7 @@ class _Archive:
             remove_folder(cut.places[0].rpartition("/")[0])
         else:
             self.frames += report.frames
-        self.manifest.add(job, report, report.frames)
+        self.manifest.add(job, report, report.processor + (cut.processor if cut else 0))
         self.written.append(job.target)
         self.listener(Wrote(job.target if is_url(job.target) else Path(job.target)))
 

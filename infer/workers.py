@@ -9,6 +9,7 @@ import platform
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Generator
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
@@ -61,10 +62,12 @@ class Job:
 class Report:
     """What came of a task. frames: painted; spans: parts in which the video is to be painted; worker: machine and process.
 
-    hopeless: no other file can be done either. names: what temporary paths stand for.
+    processor: seconds that it took of all cores. hopeless: no other file can be done either. names: what temporary paths
+    stand for.
     """
 
     frames: int = 0
+    processor: float = 0.0
     spans: list[Span] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     error: str = ""
@@ -89,12 +92,13 @@ def _task(do):
 
     @wraps(do)
     def task(work: Work, job: Job, *arguments) -> Report:
-        report = Report()
+        report, began = Report(), time.process_time()
         try:
             do(work, job, report, *arguments)
         except Exception as error:
             report.error = report.in_words(str(in_a_sentence(error, job.source)))
             report.hopeless = is_hopeless(error)
+        report.processor = time.process_time() - began
         return report
 
     return task
