@@ -16,6 +16,7 @@ import shutil
 import sys
 import tempfile
 import time
+from multiprocessing import get_context
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -44,8 +45,9 @@ def painted(source, folder, model, **how):
 
 
 def make_sources(folder, options):
-    """A long clip's beginning, large photos, and a picture that takes no time."""
-    clips.write_clip(folder / "clip.mp4", clips.panned(options.frames, 1920, 1080), sound=[("aac", 48000, "stereo")])
+    """A clip, large photos, and a picture that takes no time."""
+    sound = [("aac", 48000, "stereo")]
+    clips.write_clip(folder / "clip.mp4", clips.panned(options.frames, 1920, 1080), sound=sound)
     for name in ("album", "tiny"):
         (folder / name).mkdir()
     for number in range(options.photos):
@@ -58,15 +60,12 @@ def rates(folder, options):
     """Rows of what a frame and a photo take, and of what an archive of them does."""
     namespace = {}
     exec(PEAK, namespace)
-    clip = clips.write_clip(
-        folder / "clip.mp4", clips.panned(options.frames, 1920, 1080), sound=[("aac", 48000, "stereo")]
-    )
-    album = folder / "album"
-    album.mkdir()
-    for number in range(options.photos):
-        Image.open(clips.PHOTOS[number]).convert("RGB").resize((4000, 3000)).save(album / f"{number}.jpg", quality=90)
-    (folder / "tiny").mkdir()
-    Image.new("RGB", (64, 64)).save(folder / "tiny" / "a.png")
+    maker = get_context("spawn").Process(
+        target=make_sources, args=(folder, options)
+    )  # whose memory is not the worker's
+    maker.start()
+    maker.join()
+    clip, album = folder / "clip.mp4", folder / "album"
     painted(folder / "tiny", folder / "out", options.model, workers=1, provider=options.provider)  # loads the model
     rows = []
     frames = HOURS * 3600 * 25
@@ -87,7 +86,8 @@ def two_against_one(folder, options):
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     from ray.cluster_utils import Cluster
 
-    clip = clips.write_clip(folder / "small.mp4", clips.panned(8 * options.frames, 640, 480))
+    clip = clips.write_clip(folder / "small.mp4", clips.panned(4 * options.frames, 640, 480))
+    short = clips.write_clip(folder / "short.mp4", clips.panned(101, 64, 48))  # two parts, for two workers
     small = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args=small)
     rows = []
@@ -97,8 +97,8 @@ def two_against_one(folder, options):
                 cluster.add_node(**small)
             import ray
 
-            ray.init(cluster.address, log_to_driver=False)  # one for both runs, so that workers are there in the second
-            painted(clip, folder / "out", options.model, ray=cluster.address)
+            ray.init(cluster.address, log_to_driver=False, configure_logging=False)
+            painted(short, folder / "out", options.model, ray=cluster.address)  # the workers start, and load the model
             seconds, done, processor = painted(clip, folder / "out", options.model, ray=cluster.address)
             ray.shutdown()
             rows.append([f"{nodes}", f"{done / seconds:.1f}", f"{1000 * processor / done:.1f} ms"])
