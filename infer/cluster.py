@@ -14,9 +14,9 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from allaprima.core.checks import StrPath, check_positive, check_whole
@@ -222,16 +222,22 @@ class _Archive:
         self.manifest, self.listener, self.count = manifest, listener, len(jobs)
         self.waiting = deque(_Task(paint, job) for job in jobs)
         self.cut: dict[Job, _Cut] = {}
-        self.written, self.failed, self.frames = [], [], 0
+        self.written: list[str] = []
+        self.failed: dict[str, None] = {}  # in order
+        self.frames = 0
 
     def run(self, pool: Pool, about: str) -> None:
         self.listener(Started("archive", self.count, "files", f"{about} ({pool.about})."))
-        at_work = {}
+        at_work, done = {}, SimpleQueue()
         while self.waiting or at_work:
             while self.waiting and len(at_work) < pool.room():
                 task = self.waiting.popleft()
-                at_work[pool.submit(task.do, task.job, *task.arguments)] = task
-            for future in wait(at_work, return_when=FIRST_COMPLETED).done:
+                if task.job.source not in self.failed:
+                    future = pool.submit(task.do, task.job, *task.arguments)
+                    at_work[future] = task
+                    future.add_done_callback(done.put)
+            if at_work:
+                future = done.get()
                 self._ended(at_work.pop(future), future)
             self.listener(Advanced("archive", len(self.written) + len(self.failed), note=f"{self.frames} frames"))
 
@@ -287,6 +293,5 @@ class _Archive:
     def _fail(self, job, report):
         if report.hopeless or self.count == 1:
             raise AllaprimaError(report.error)
-        self.failed.append(job.source)
-        self.waiting = deque(task for task in self.waiting if task.job != job)
+        self.failed[job.source] = None
         self.listener(Warned(report.error))

@@ -2,6 +2,8 @@
 
 import json
 import multiprocessing
+import subprocess
+import sys
 
 import av
 import numpy as np
@@ -16,6 +18,7 @@ from allaprima.core.events import Warned, Wrote
 from allaprima.core.files import is_ours
 from allaprima.infer.cluster import FOLDER, stylize_archive
 from allaprima.infer.jobs import stylize
+from memory import PEAK
 
 fsspec = pytest.importorskip("fsspec")
 
@@ -199,6 +202,26 @@ def test_from_a_store_into_a_folder_and_back(tmp_path, tiny_model, memory):
 def test_addresses_that_lead_nowhere_are_a_sentence(tmp_path, tiny_model, memory, source, says):
     with pytest.raises(AllaprimaError, match=says):
         painted(source, tmp_path / "out", tiny_model)
+
+
+RUN = (
+    PEAK
+    + """
+import sys
+from allaprima.infer.cluster import stylize_archive
+stylize_archive(sys.argv[1], sys.argv[2], sys.argv[3], workers=1, seconds=1)
+print(round(peak_megabytes()))
+"""
+)
+
+
+def test_the_memory_of_a_worker_does_not_grow_with_the_length(tmp_path, tiny_model):
+    def peak(count):  # MB
+        source = clips.write_clip(tmp_path / f"{count}.mp4", clips.panned(count, 320, 240), preset="ultrafast")
+        command = [sys.executable, "-c", RUN, source, tmp_path / f"out-{count}", tiny_model]
+        return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+    assert peak(600) - peak(200) < 60  # 400 frames more are 92 MB of RGB
 
 
 def test_on_the_command_line(tmp_path, tiny_model):
