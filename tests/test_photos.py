@@ -59,6 +59,15 @@ def test_batches_come_back_and_others_have_the_same():
     assert [other.at(step)[0].sum().item() for step in (3, 40, 77)] == [seen[step] for step in (3, 40, 77)]
 
 
+def test_processes_share_a_batch():
+    """Its parts are the whole, and no crop is in two of them."""
+    settings, photos = replace(SMALL, batch=6), Photos(size=64)
+    whole = Batches(settings, photos.batch, lambda crops: None).at(5)[0]
+    shares = [slice(0, 2), slice(2, 4), slice(4, 6)]
+    parts = [Batches(settings, photos.batch, lambda crops: None, share).at(5)[0] for share in shares]
+    assert torch.equal(torch.cat(parts), whole) and len({crop.sum().item() for crop in whole}) == 6
+
+
 def test_the_first_crops_are_smaller_and_a_continued_training_has_the_same():
     settings, photos = replace(SMALL, steps=400, early_size=0.75), Photos(size=64)
     batches, again = (Batches(settings, photos.batch, lambda crops: None) for _ in range(2))

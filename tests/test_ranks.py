@@ -1,84 +1,84 @@
 """A training in several processes, by Gloo: their shares of a batch, the same numbers in all, a process that dies."""
 
-import os
 from multiprocessing import active_children
 
 import pytest
 import torch
 from PIL import Image
-from torch.multiprocessing import spawn
 
-from allaprima.commands.crews import Job, free_port, make_jobs, train_apart
-from allaprima.core.events import Advanced, Warned
-from allaprima.train import ranks, trainer
+from allaprima.commands import crews
+from allaprima.commands.crews import Job, make_jobs, train_apart
+from allaprima.core.events import Advanced, Warned, ignore
+from allaprima.train import trainer
 from allaprima.train.checkpoint import checkpoint_of
 from allaprima.train.settings import change
 from allaprima.train.trainer import Trainer
 from training import SMALL, SMALL_OPTIONS, STYLE, run_cli, weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+WORK = crews._work
 
 # Both optimizers divide gradients by their size: at the rate of a real training, a rounding in a sum of two halves is soon
-# another network, as on another machine. SOAP begins with a basis that such a rounding turns; so this is Adam.
-EVEN = change(SMALL, {"steps": 20, "optimizer": "adam", "learning_rate": 2e-5, "warmup": 0})
-# The loss network ends after four convolutions: it is the processes that are looked at.
-QUICK = change(SMALL, {"content_layers": "relu2_2", "style_layers": "relu1_2"})
+# another network, as on another machine. SOAP begins with a basis that such a rounding turns; so this is Adam. The loss
+# network ends after four convolutions: it is the processes that are looked at.
+QUICK = change(SMALL, {"steps": 64, "snapshots": True, "content_layers": "relu2_2", "style_layers": "relu1_2"})
+EVEN = change(QUICK, {"optimizer": "adam", "learning_rate": 2e-5, "warmup": 0})
 
 
-def member(rank, port, folder):
-    """Train with half of each batch, as one of two processes."""
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    torch.set_num_threads(1)
+def in_float32(*arguments):
+    """The life of a process of a crew, all in float32."""
     trainer.fast_dtype = lambda device: torch.float32
-    with ranks.joined("cpu") as device:
-        half = Trainer(STYLE, EVEN, device)
-        for _ in range(EVEN.steps):
-            half.step()
-        torch.save((half.batches.at(0)[0], *half.state()), folder / f"{rank}.pt")
+    WORK(*arguments)
 
 
-def test_two_processes_with_half_a_batch_are_one_with_the_whole(tmp_path, monkeypatch):
-    """All in float32. Between the two, all is equal to the last bit: the parameters, the costs, beta."""
+def train_by_two(output, listener=ignore):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(crews, "_work", in_float32)
+        assert train_apart([Job(STYLE, output, EVEN, report=False)], [["cpu", "cpu"]], listener, lambda: False)
+    assert not active_children()
+    return output
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """A training by two processes."""
+    return train_by_two(tmp_path_factory.mktemp("ranks") / "x.onnx")
+
+
+def test_two_processes_with_half_a_batch_are_one_with_the_whole(undisturbed, monkeypatch):
     monkeypatch.setattr(trainer, "fast_dtype", lambda device: torch.float32)
-    spawn(member, (free_port(), tmp_path), nprocs=2)
-    (first, tensors, values), (second, others, same) = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
-    assert values == same and all(torch.equal(tensors[key], others[key]) for key in tensors)
-
     whole = Trainer(STYLE, EVEN, "cpu")
-    assert torch.equal(torch.cat([first, second]), whole.batches.at(0)[0])
     begun = [parameter.detach().clone() for parameter in whole.network.parameters()]
-    for _ in range(EVEN.steps):
+    for _ in range(20):
         whole.step()
+    found = weights(checkpoint_of(undisturbed).with_name("snapshot-000020.safetensors"))
     for name, parameter in whole.network.named_parameters():
-        assert (parameter - tensors[f"network.{name}"]).abs().max() < 1e-5, name
-    moved = [(now - before).abs().max() for now, before in zip(whole.network.parameters(), begun, strict=True)]
-    assert min(moved) > 1e-4
+        assert (parameter - found[name]).abs().max() < 1e-5, name
+    assert min((now - old).abs().max() for now, old in zip(whole.network.parameters(), begun, strict=True)) > 1e-4
     for name, average in whole.network.named_buffers():
         if "running" in name:
-            torch.testing.assert_close(average, tensors[f"network.{name}"], rtol=1e-3, atol=1e-4)
-    torch.testing.assert_close(whole.state()[0]["history"], tensors["history"], rtol=1e-3, atol=0)
+            torch.testing.assert_close(average, found[name], rtol=1e-3, atol=1e-4)
+    costs = weights(checkpoint_of(undisturbed))["history"][:20]
+    torch.testing.assert_close(whole.state()[0]["history"], costs[:, : len(whole.history[0])], rtol=1e-3, atol=0)
 
 
-def test_a_crew_goes_on_when_a_process_is_killed(tmp_path):
-    """Two processes, one of them killed between two checkpoints: the same network as without, to the last bit."""
-    settings, told = change(QUICK, {"steps": 54}), []
+def test_a_crew_goes_on_when_a_process_is_killed(undisturbed, tmp_path):
+    """Between two checkpoints: the same network, to the last bit. So the other process had what the first one wrote."""
+    told = []
 
     def listen(event):
         told.append(event)
-        if isinstance(event, Advanced) and event.done == 52 and killing and len(deaths()) == 0:
+        if isinstance(event, Advanced) and event.done == 55 and not deaths():
             active_children()[-1].kill()
 
     def deaths():
         return [event.text for event in told if isinstance(event, Warned)]
 
-    for killing in (False, True):
-        job = Job(STYLE, tmp_path / f"{killing}.onnx", settings, report=False)
-        assert train_apart([job], [["cpu", "cpu"]], listen, lambda: False) and not active_children()
-    assert len(deaths()) == 1 and "died (exit code -9)" in deaths()[0]
+    output = train_by_two(tmp_path / "x.onnx", listen)
+    assert len(deaths()) == 1 and "died (" in deaths()[0]
     done = [event.done for event in told if isinstance(event, Advanced)]
-    assert done[:54] == [*range(1, 55)] and done[54:106] == [*range(1, 53)] and done[-4:] == [51, 52, 53, 54]
-    wanted, found = (weights(checkpoint_of(tmp_path / f"{killing}.onnx")) for killing in (False, True))
+    assert done[:55] == [*range(1, 56)] and done[-14:] == [*range(51, 65)]
+    wanted, found = weights(checkpoint_of(undisturbed)), weights(checkpoint_of(output))
     assert wanted.keys() == found.keys() and all(torch.equal(wanted[key], found[key]) for key in wanted)
 
 
