@@ -85,8 +85,9 @@ def stylize_archive(
         )
     archive = _Archive(jobs, manifest, listener)
     try:
-        with open_pool(work, workers, ray, listener) as pool:
-            archive.run(pool, f"Stylizing {len(jobs)} files into {folder}")
+        if jobs:
+            with open_pool(work, workers, ray, listener) as pool:
+                archive.run(pool, f"Stylizing {len(jobs)} file{'s'[: len(jobs) > 1]} into {folder}")
     finally:
         manifest.write()
         for place in (
@@ -99,10 +100,10 @@ def stylize_archive(
 
 
 def _place(path: StrPath) -> str:
-    """A path or an address, without a slash at its end."""
+    """An address, without a slash at its end, or a whole path: workers are in other folders than the program."""
     text = str(path)
     text = text[len("file://") :] if text.lower().startswith("file://") else text
-    return text.rstrip("/") if is_url(text) else str(Path(text))
+    return text.rstrip("/") if is_url(text) else str(Path(text).absolute())
 
 
 def _plan(source, folder, style) -> tuple[Plan, dict[Any, str]]:
@@ -157,8 +158,9 @@ class Manifest:
         except ValueError:
             lines = []
         self.known = lines[:1] == [self._about]
-        self.replaced: set[str] = {line["replaces"] for line in lines[1:] if "replaces" in line}
-        self.replaced -= {line["target"] for line in lines[1:] if "target" in line}
+        lines = lines[1:] if self.known else []
+        self.replaced: set[str] = {line["replaces"] for line in lines if "replaces" in line}
+        self.replaced -= {line["target"] for line in lines if "target" in line}
         self._piece = len(pieces) + 1 if self.known else 1
         self._written = time.monotonic()
 

@@ -275,7 +275,7 @@ def _on_ray(work, workers, address, listener):
         def room():  # more than are at work, so that none waits; as many as the cluster of the moment takes
             return workers or 2 * max(1, int(ray.cluster_resources().get("CPU", 1) // work.threads))
 
-        about = f"{workers} workers" if workers else f"{there.get('CPU', 0):g} CPUs in {len(ray.nodes())} nodes"
+        about = f"{workers} workers" if workers else f"CPUs: {there.get('CPU', 0):g}, nodes: {len(ray.nodes())}"
         yield Pool(lambda task, *arguments: call.remote(task, shared, *arguments).future(), room, f"Ray, {about}")
     finally:
         if ours:

@@ -119,6 +119,12 @@ def test_results_of_other_work_are_replaced_and_other_files_are_not(tmp_path, ti
     assert results(tmp_path / "theirs") == ["1.png"] and not is_ours(tmp_path / "theirs" / "1.png")
 
 
+def test_paths_are_those_of_the_program_and_not_of_the_worker(tmp_path, tiny_model, monkeypatch):
+    archive(tmp_path / "in", frames=5)
+    monkeypatch.chdir(tmp_path)
+    assert painted("in", "out", tiny_model)[0] == str(tmp_path / "out" / "1.png")
+
+
 def test_a_worker_that_is_killed_loses_nothing(tmp_path, tiny_model):
     """Its file is given to another one; the process that paints is ended while it does."""
     source, out, told = archive(tmp_path / "in", pictures=8), tmp_path / "out", []
