@@ -6,6 +6,7 @@ A pool hands tasks to workers. A task is a function of this module, called with 
 
 import os
 import platform
+import secrets
 import signal
 import socket
 import threading
@@ -302,4 +303,5 @@ def _connect(ray, address, cpus, listener):
                 f"There is no Ray cluster at {address} ({reason}). Give HOST:PORT as `ray start --head` prints it, or local."
             ) from error
         listener(Warned("No Ray cluster is running here: one of this machine alone is started for this work."))
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # else Ray keeps one in the home folder
     ray.init(address="local", num_cpus=cpus, include_dashboard=False, object_store_memory=_STORE, **quiet)
