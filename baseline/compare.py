@@ -20,6 +20,7 @@ from allaprima.media.pictures import check_picture_output, read_photo, read_rgb,
 from allaprima.models.perceptual import Objective, PerceptualLoss, balance
 from allaprima.models.tensors import as_style, to_image, to_tensor
 from allaprima.train.photos import Photos
+from allaprima.train.settings import Settings
 
 COSTS = ("J", "content", "content_as_written", "style", "tv")
 
@@ -190,16 +191,18 @@ def training_loss(card: Card, style=None, loss_weights=None, listener: Listener 
     style: a picture file in the place of the model's own painting. loss_weights: of the loss network, a file. J has default
     weights where the card does not say. Raises AllaprimaError when neither a painting nor its Gram matrices are there.
     """
-    settings = card.settings
-    network = default_network(
-        settings.get("loss_network", "vgg16_oxford"), settings.get("pooling", "max"), loss_weights
-    )
+    named = {name: card.settings[name] for name in ("loss_network", "pooling", "style_size") if name in card.settings}
+    settings = Settings(**named)  # which refuses what no training has: a card can be a stranger's
+    network = default_network(settings.loss_network, settings.pooling, loss_weights)
     device, image = network.mean.device, painting_of(card, style)
     if image is None and not (card.grams and card.objective):
         raise AllaprimaError("The model file does not hold its painting: give it with --style.")
-    painting = None if image is None else as_style(image, settings.get("style_size", 512)).to(device)
+    painting = None if image is None else as_style(image, settings.style_size).to(device)
     if card.objective:
-        objective = Objective(**card.objective)
+        try:
+            objective = Objective(**card.objective)
+        except TypeError as error:
+            raise AllaprimaError("The objective in the model file can't be read: export the model again.") from error
     else:
         listener(Warned("The model file does not hold its objective: J has the default layers and weights."))
         photos = Photos(size=256).batch(8, seed=0).to(device)

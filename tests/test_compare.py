@@ -1,6 +1,7 @@
 """The comparison: which iteration of the optimizer a picture is worth, the table, the contact sheet, bad input."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -235,6 +236,20 @@ def test_a_model_that_does_not_say_gets_balanced_default_weights(files, tiny_mod
     (row,) = compare(tiny_model, [files / "one.png"], PHOTOS / "brushes.jpg", iterations=1, listener=events.append)
     assert "default layers" in next(event.text for event in events if isinstance(event, Warned))
     assert 0.1 < row.trace[0].style < 10
+
+
+@pytest.mark.parametrize(
+    "change, sentence",
+    [
+        ({"settings": {"style_size": 10**6}}, "style_size must be a whole number from 64 to 4096, not 1000000."),
+        ({"settings": {"loss_network": ["x"]}}, "loss_network must be"),
+        ({"objective": {"unknown": 1}}, "The objective in the model file can't be read"),
+    ],
+)
+def test_what_a_strangers_card_says_is_checked(files, change, sentence):
+    card = Stylizer(files / "model.onnx").card
+    with pytest.raises(AllaprimaError, match=sentence):
+        compare_module.training_loss(replace(card, **change), PHOTOS / "brushes.jpg")
 
 
 def test_photos_are_scaled_down(files):

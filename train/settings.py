@@ -68,7 +68,7 @@ class Settings:
     warmup: int = _setting(30, MODEL, "Steps until the highest learning rate.", least=0)
     seed: int = _setting(0, MODEL, "Random seed.", least=0, most=2**32 - 1)
     style_size: int = _setting(
-        512, OBJECTIVE, "Long side of the painting in pixels: larger means larger strokes.", least=64
+        512, OBJECTIVE, "Long side of the painting in pixels: larger means larger strokes.", least=64, most=4096
     )
     alpha: float = _setting(1.0, OBJECTIVE, "Weight of the content cost.", least=0)
     beta: float = _setting(
