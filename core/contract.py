@@ -19,7 +19,7 @@ FORMAT = 2  # of model files; 1 had an optional `strength`, a scalar, and said w
 IMAGE, STYLIZED = "image", "stylized"  # input and output, uint8 [N, H, W, 3] RGB; `strength` is an input too
 STROKES = (0.5, 2)  # the least and the largest stroke
 SMALLEST = 16  # px: the least height and width of a picture
-GRID = 1024  # px: tiles of a picture begin at multiples of it; earlier networks have noise that repeats after so many
+GRID = 1024  # px: after so many the grain of a canvas repeats; tiles of a picture begin at multiples of it
 
 _CHANNELS = 4096  # of a layer, more than those of any loss network
 

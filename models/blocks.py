@@ -9,12 +9,13 @@ are wired once, in `forward`, and does not know which of the two runs through it
 from collections.abc import Callable
 from typing import cast
 
+import numpy as np
 import torch
 from onnx import TensorProto
 from torch import nn
 from torch.nn import functional as F
 
-from allaprima.models.graph import Value
+from allaprima.models.graph import Graph, Value
 
 
 class Leaf(nn.Module):
@@ -134,6 +135,56 @@ class Contrast(Leaf):
         energy = (detail * detail).op("GlobalAveragePool").op("ReduceMean", axes=[1]) * (8 / 6)
         gain = x.graph.constant(self.TARGET / 255).op("Div", (energy + self.FLOOR**2).op("Sqrt"))
         return (x - x.op("GlobalAveragePool")) * gain
+
+
+class Grain(Leaf):
+    """Adds a fourth colour to a photo: the grain of a canvas, fixed noise, each pixel of it -STRENGTH or STRENGTH.
+
+    Where a photo is flat, a network with even resizes has nothing to make a stroke from (one with nearest-neighbour
+    resizes takes its own grid for it, and camera noise, which flickers). Ulyanov et al., *Texture Networks*, ICML 2016,
+    feed noise to theirs; this one does not change, so that it keeps still under a still camera. It has a channel of its
+    own: added to the colours, it could not be told from the photo.
+
+    In training it begins at `start`, (y, x), another place for each step: crops that all lie on the same piece of it would
+    be learned by heart, with every star of *The Starry Night* at its place. period: pixels after which it repeats, a multiple
+    of 8; contract.GRID, so that tiles of a picture fit together.
+    """
+
+    STRENGTH = 0.3
+    noise: torch.Tensor
+    start: torch.Tensor
+
+    def __init__(self, period):
+        super().__init__()
+        bits = torch.randint(0, 2, (1, 1, period, period), generator=torch.Generator().manual_seed(1))
+        self.register_buffer("noise", (2.0 * bits - 1) * self.STRENGTH, persistent=False)
+        self.register_buffer("start", torch.zeros(2, dtype=torch.long), persistent=False)
+
+    def in_torch(self, x):
+        start = self.start if self.training else torch.zeros_like(self.start)
+        rows, columns = (
+            (torch.arange(size, device=x.device) + first) % self.noise.shape[-1]
+            for size, first in zip(x.shape[2:], start)
+        )
+        noise = self.noise[:, :, rows][..., columns]
+        return torch.cat([x, noise.expand(len(x), -1, -1, -1)], 1)
+
+    def in_onnx(self, x):
+        ints, period, shape = x.graph.ints, self.noise.shape[-1], x.op("Shape")
+        count, size = shape.slice([0], [1], [0]), shape.slice([2], [4], [0])
+        times = (size + ints(period - 1, period - 1)).op("Div", ints(period, period))
+        # First what a small picture needs of it: what is repeated is copied.
+        noise = self._noise(x.graph).slice([0, 0], size, [2, 3])
+        noise = noise.op("Tile", count.op("Concat", ints(1), times, axis=0))
+        return x.op("Concat", noise.slice([0, 0], size, [2, 3]), axis=1)
+
+    def _noise(self, graph: Graph) -> Value:
+        """The noise from one bit for each pixel, 131 kB instead of 4 MB; runtimes unpack it once, when they load it."""
+        bytes = np.packbits(self.noise[0, 0].cpu().numpy() > 0, axis=1, bitorder="little")[..., None]
+        powers, two = graph.constant(2 ** np.arange(8), np.int32), graph.constant(2, np.int32)
+        bits = graph.constant(bytes, np.uint8).cast(TensorProto.INT32).op("Div", powers).op("Mod", two)
+        bits = bits.op("Reshape", graph.ints(*self.noise.shape)).cast()
+        return (bits - 0.5) * (2 * self.STRENGTH)
 
 
 class Upsample(Leaf):

@@ -9,16 +9,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
 
+from allaprima.core.contract import GRID
 from allaprima.core.errors import AllaprimaError
 from allaprima.models.blocks import (
     Contrast,
     Conv,
     FromBytes,
+    Grain,
     InstanceNorm,
     Merge,
     MirrorFirst,
@@ -77,6 +80,14 @@ class Transformer(nn.Module):
         norms = [module for module in self.modules() if isinstance(module, SettlingNorm)]
         return [average for norm in norms for average in (norm.running_mean, norm.running_var)]
 
+    def vary(self, seed):
+        """Let the `Grain`, where there is one, begin at a place that follows from `seed`, until the next call."""
+        for module in self.modules():
+            if isinstance(module, Grain):
+                place = np.random.default_rng(seed).integers(module.noise.shape[-1], size=2)
+                for number, first in zip(module.start, place.tolist()):
+                    number.fill_(first)  # a GPU is not waited for, as it is where numbers are copied to it
+
 
 class Johnson(Transformer):
     """1.7 million parameters: 9x9 stem, two strided convolutions, five residual blocks of 128, and the way back."""
@@ -121,8 +132,8 @@ class Live(Transformer):
     def __init__(self, width=(16, 32, 64), blocks=6):
         super().__init__()
         half, quarter, eighth = width
-        self.contrast = Contrast()
-        self.stem = Conv(3, half, 3, 2, norm=SettlingNorm, pad="none")
+        self.contrast, self.grain = Contrast(), Grain(GRID)
+        self.stem = Conv(4, half, 3, 2, norm=SettlingNorm, pad="none")
         self.quarter = Conv(half, quarter, 3, 2, norm=SettlingNorm)
         self.eighth = Conv(quarter, eighth, 3, 2, norm=SettlingNorm)
         self.trunk = nn.Sequential(MirrorFirst(), *(SeparableResidual(eighth) for _ in range(blocks)))
@@ -131,7 +142,7 @@ class Live(Transformer):
         self.to_pixels = ToPixels(half)
 
     def body(self, x):
-        half = self.stem(self.contrast(x))
+        half = self.stem(self.grain(self.contrast(x)))
         quarter = self.quarter(half)
         x = self.trunk(self.eighth(quarter))
         return self.to_pixels(self.to_half(self.to_quarter(x, quarter), half))

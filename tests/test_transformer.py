@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from allaprima.core.contract import Card
 from allaprima.core.errors import AllaprimaError
 from allaprima.models import export as exporting
-from allaprima.models.blocks import Contrast, Conv, InstanceNorm, SettlingNorm, ToPixels
+from allaprima.models.blocks import Contrast, Conv, Grain, InstanceNorm, SettlingNorm, ToPixels
+from allaprima.models.graph import Graph
 from allaprima.models.transformer import ARCHITECTURES, transformer
 from conftest import PACKAGE
 
@@ -57,6 +58,8 @@ def test_a_flat_photo_stays_flat_up_to_the_border(architecture, size):
     for block in network.modules():
         if type(getattr(block, "norm", None)) is torch.nn.InstanceNorm2d:
             block.norm = None
+        if isinstance(block, Grain):  # it is there to be seen
+            torch.nn.init.zeros_(block.noise)
     photo = torch.tensor([0.9, 0.3, 0.1], dtype=torch.float64).view(1, 3, 1, 1).expand(1, 3, *size)
     with torch.no_grad():
         stylized = network(photo)
@@ -81,6 +84,33 @@ def test_contrast_is_that_of_the_finest_but_one_haar_wavelets():
     stark = photos * 4
     one, other = Contrast().double()(stark), Contrast().double()(stark / 2 + 0.2)
     assert (one - other).abs().max() < 0.02 * one.abs().max()
+
+
+def test_the_grain_is_fixed_white_noise_and_model_files_unpack_the_same():
+    """Beyond its period too, where it is repeated, and for a batch; no frequency of it sticks out."""
+    grain = Grain(64).eval()
+    photos = torch.rand(2, 3, 70, 141)
+    with_grain = grain(photos)
+    assert torch.equal(with_grain[:, :3], photos) and torch.equal(with_grain[0, 3], with_grain[1, 3])
+    assert torch.equal(with_grain[0, 3, :6, 64:], with_grain[0, 3, 64:, :77])
+    graph = Graph()
+    output = grain(graph.value("photo")).op("Identity").name
+    value = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [None] * 4) for name in ("photo", output)]
+    body = onnx.helper.make_graph(graph.nodes, "grain", value[:1], value[1:], graph.constants)
+    model = onnx.helper.make_model(body, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    for shape in ((70, 141), (16, 20), (64, 64)):
+        got = session_of(model.SerializeToString()).run(None, {"photo": photos[..., : shape[0], : shape[1]].numpy()})[0]
+        np.testing.assert_allclose(got, with_grain[..., : shape[0], : shape[1]].numpy(), atol=1e-6)
+    grain.start.copy_(torch.tensor([5, 60]))
+    assert torch.equal(grain(photos), with_grain)  # where it begins varies in training only
+    varied = grain.train()(photos)[0, 3]
+    assert torch.equal(varied[:50, :80], with_grain[0, 3, 5:55, 60:140]) and torch.equal(
+        varied[59:, 4:], with_grain[0, 3, :11, :137]
+    )
+    power = np.abs(np.fft.fft2(Grain(512).noise[0, 0].numpy())) ** 2 / 512**2 / Grain.STRENGTH**2
+    assert (
+        abs(power.mean() - 1) < 1e-3 and power.max() < 20
+    )  # of 262144 exponential values, ln of it is the usual largest
 
 
 def test_a_settled_norm_is_part_of_its_convolution():

@@ -96,6 +96,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate()
         self.network.train()
+        self.network.vary((self.settings.seed, self.done))
         if self.settled():
             self.network.settle()
         photos, content_targets = self.batches.at(self.done)
