@@ -2,10 +2,9 @@
 
 import os
 import sys
-import tempfile
-from pathlib import Path
 
 from allaprima.core.errors import AllaprimaError
+from allaprima.core.files import temporary_folder
 
 
 def check_pipes(reads: bool, writes: bool) -> None:
@@ -24,10 +23,10 @@ def through_pipes(sources, output, run) -> None:
     if len(sources) > 1:
         raise AllaprimaError("- stands for standard input or output, which one file goes through: give one source.")
     check_pipes("-" in sources, output in (None, "-"))
-    with tempfile.TemporaryDirectory(prefix="allaprima-") as folder:
+    with temporary_folder() as folder:
         source = sources[0]
         if source == "-":
-            source = Path(folder) / "stdin"
+            source = folder / "stdin"
             source.write_bytes(sys.stdin.buffer.read())
         if output not in (None, "-"):
             list(run([source], output))

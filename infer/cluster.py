@@ -10,7 +10,6 @@ results says of which work, and which results are of before and still to be repl
 
 import hashlib
 import json
-import tempfile
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -23,7 +22,7 @@ from allaprima.core.checks import StrPath, check_positive, check_whole
 from allaprima.core.contract import Controls
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Advanced, Listener, Started, Warned, Wrote, ignore
-from allaprima.core.files import check_outputs, sweep
+from allaprima.core.files import check_outputs, sweep, temporary_folder
 from allaprima.core.remote import exists, files_below, is_url, read_text, remove_folder, write_text
 from allaprima.infer.jobs import check_failed, tell_left_out
 from allaprima.infer.library import DEFAULT_STYLE
@@ -112,8 +111,8 @@ def _plan(source, folder, style) -> tuple[Plan, dict[Any, str]]:
     addresses = [one for one in sources if is_url(one)]
     if addresses and len(addresses) < len(sources):
         raise AllaprimaError("Paths and addresses can't be stylized in one run: give either.")
-    with tempfile.TemporaryDirectory() as empty:
-        root = Path(empty if is_url(folder) else folder)
+    with temporary_folder() as empty:
+        root = empty if is_url(folder) else Path(folder)
         plan = plan_addresses(addresses, root) if addresses else make_plan(sources, f"{root}/", style)
         names = {one: target.relative_to(root).as_posix() for one, target in plan.jobs.items()}
     return plan, {one: f"{folder}/{name}" for one, name in names.items()}

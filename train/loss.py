@@ -16,10 +16,8 @@ from allaprima.train.schedule import steadied
 from allaprima.train.settings import Settings
 
 NOISE = 2 / 255  # standard deviation of the noise on photos that pictures should not show: that of a camera by day
-SHIFT, EDGE = (
-    1 / 8,
-    1 / 16,
-)  # parts of a crop's side: how far a second view moves at the most, and what its border reaches
+SHIFT = 1 / 8  # part of a crop's side by which a second view moves at the most
+EDGE = 1 / 16  # part of it that the border of a view reaches, which is not compared
 EXPOSURE = 0.1  # how much brighter or darker a second view that moves is, at the most
 PERIOD = 8  # pixels: the networks halve a picture three times, so their own pattern can have no longer period
 

@@ -3,10 +3,8 @@
 The conversions are ONNX Runtime's own; what is here is what they must leave alone, and how much the pictures change.
 """
 
-import tempfile
 from dataclasses import dataclass, replace
 from graphlib import TopologicalSorter
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -19,7 +17,7 @@ from allaprima.core.checks import StrPath
 from allaprima.core.contract import FORMAT, IMAGE
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Listener, Task, Wrote, ignore
-from allaprima.core.files import atomic, check_output
+from allaprima.core.files import atomic, check_output, temporary_folder
 from allaprima.infer.stylizer import Stylizer
 from allaprima.media.pictures import read_photo
 from allaprima.train.settings import BUNDLED, BUNDLED_HELD_OUT
@@ -105,8 +103,8 @@ def _int8(network, path, photos):
     if len(convolutions) <= 2 * ENDS:
         raise AllaprimaError(f"The network of {path} is too small for int8: use float16.")
     network.metadata_props.add(key=PREPARED[0], value=PREPARED[1])
-    with tempfile.TemporaryDirectory() as folder:
-        written = Path(folder) / "int8.onnx"
+    with temporary_folder() as folder:
+        written = folder / "int8.onnx"
         quantize_static(
             network,
             written,

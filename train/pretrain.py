@@ -76,9 +76,8 @@ class ManyStyles(Trainer):
         return False  # the running averages are those of all styles
 
     def crops(self, count, seed, part=1.0, share=slice(None)):
-        return super().crops(
-            count, seed, self.settings.early_size, share
-        )  # larger ones in the end made a start no better
+        # larger ones in the end made a start no better
+        return super().crops(count, seed, self.settings.early_size, share)
 
     def costs(self, photos, content_targets, view):
         stylized = functional_call(self.network, self.style.parameters, (photos,))
