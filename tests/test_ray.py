@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 
 import pytest
 
@@ -40,7 +41,25 @@ def started(cluster, how):
                 raise
 
 
-def test_a_node_that_is_killed_loses_nothing_and_nothing_is_written_twice(tmp_path, tiny_model, cluster):
+@pytest.fixture
+def at_work(cluster):
+    """The cluster, with this program connected and a worker started on each node, which takes seconds on a busy machine."""
+    import ray
+
+    def node():
+        time.sleep(0.2)
+        return ray.get_runtime_context().get_node_id()
+
+    ray.init(address=cluster.address, log_to_driver=False, configure_logging=False)
+    try:
+        task = ray.remote(node).options(num_cpus=1, scheduling_strategy="SPREAD")
+        assert any(len(set(ray.get([task.remote(), task.remote()]))) == 2 for _ in range(60))
+        yield cluster
+    finally:
+        ray.shutdown()
+
+
+def test_a_node_that_is_killed_loses_nothing_and_nothing_is_written_twice(tmp_path, tiny_model, at_work):
     source, out, told, seen = archive(tmp_path / "in", pictures=24, frames=180), tmp_path / "out", [], {}
 
     def listener(event):
@@ -49,9 +68,9 @@ def test_a_node_that_is_killed_loses_nothing_and_nothing_is_written_twice(tmp_pa
             status = (out / name).stat()
             seen.setdefault(name, (status.st_ino, status.st_mtime_ns))
         if isinstance(event, Wrote) and len([e for e in told if isinstance(e, Wrote)]) == 12:
-            cluster.remove_node(cluster.list_all_nodes()[-1], allow_graceful=False)
+            at_work.remove_node(at_work.list_all_nodes()[-1], allow_graceful=False)
 
-    written = stylize_archive(source, out, tiny_model, seconds=1, ray=cluster.address, listener=listener)
+    written = stylize_archive(source, out, tiny_model, seconds=1, ray=at_work.address, listener=listener)
     stylize_archive(source, tmp_path / "one", tiny_model, seconds=1, workers=1)
     assert len(written) == len(set(written)) == 25 and len(lines(out)) == 25
     assert results(out) == results(tmp_path / "one")
