@@ -1,4 +1,4 @@
-"""The studio's conversions: a queue of pictures and videos, painted one after another in a thread.
+"""The studio's conversions: a queue of pictures and videos, painted one after another in a process apart.
 
 The files lie in a folder of their own, under names of ours, which is emptied when the studio begins and when it ends.
 """
@@ -13,6 +13,7 @@ import time
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -21,10 +22,11 @@ from PIL import Image
 
 from allaprima.core.contract import Controls
 from allaprima.core.errors import AllaprimaError
-from allaprima.core.events import Advanced, Event, Started, Warned
+from allaprima.core.events import Advanced, Event, Listener, Started, Warned
 from allaprima.infer.jobs import stylize
 from allaprima.media.clips import is_video, sample_frames
 from allaprima.media.pictures import picture_kind, read_picture
+from allaprima.serve.apart import Apart, Readers
 from allaprima.serve.library import Library, free_name, safe_stem
 
 MOST = 20_000_000_000  # bytes of files and results that lie on the disk at a time
@@ -32,10 +34,6 @@ SPARE = 1_000_000_000  # bytes that are left free on the disk
 SHOWN = 360  # px, long side of a result on the page
 CHUNK = 2**20  # bytes
 WAITING, PAINTING, DONE, FAILED = "waiting", "painting", "done", "failed"
-
-
-class Cancelled(BaseException):
-    """Raised in the middle of a conversion that is not wanted any more. No `except Exception` takes it for a fault."""
 
 
 @dataclass
@@ -62,10 +60,11 @@ class Conversion:
 
 
 class Conversions:
-    """The queue. `work` runs until it is cancelled."""
+    """The queue. `work` runs until it is cancelled. readers: of what is sent, to see which kind of file it is."""
 
-    def __init__(self, library: Library):
-        self.library, self.wake = library, asyncio.Event()
+    def __init__(self, library: Library, readers: Readers):
+        self.library, self.readers, self.wake = library, readers, asyncio.Event()
+        self.painter = Apart()
         self.all: dict[str, Conversion] = {}
         self.running = threading.Event()
         self.running.set()
@@ -100,7 +99,9 @@ class Conversions:
         models = {each.name: each.path for each in self.library.styles()}
         if style not in models:
             raise AllaprimaError(f"There is no style {style!r} any more: choose another one.")
-        kind = "picture" if picture_kind(path) else "video" if is_video(path) else ""
+        read = self.readers.do
+        is_picture = read(partial(picture_kind, path), name)
+        kind = "picture" if is_picture else "video" if read(partial(is_video, path), name) else ""
         if not kind:
             raise AllaprimaError(f"{name} is neither a picture nor a video.")
         size = path.stat().st_size
@@ -117,7 +118,9 @@ class Conversions:
         """Forget a file, and its result; one that is being painted is given up."""
         conversion.cancelled.set()
         self.all.pop(conversion.id, None)
-        if conversion.state != PAINTING:  # else `work` does, when the file is let go
+        if conversion.state == PAINTING:
+            self.painter.kill()  # and `work` removes the files
+        else:
             shutil.rmtree(self.folder(conversion), ignore_errors=True)
 
     def to_dict(self) -> dict[str, Any]:
@@ -177,6 +180,7 @@ class Conversions:
                 await asyncio.shield(painting)
             except asyncio.CancelledError:
                 conversion.cancelled.set()
+                self.painter.kill()
                 await painting
                 raise
             if conversion.cancelled.is_set():
@@ -194,7 +198,7 @@ class Conversions:
                 pass
             began += time.monotonic() - held
             if conversion.cancelled.is_set():
-                raise Cancelled
+                self.painter.kill()
             conversion.seconds = time.monotonic() - began
             match event:
                 case Started():
@@ -205,14 +209,12 @@ class Conversions:
                     conversion.about = self._in_words(event.text, conversion, source)
 
         try:
-            output, model = f"{folder / 'result'}/", conversion.model
-            (result,) = stylize(source, output, model, conversion.controls, listener=listener)
-            (folder / "shown.jpg").write_bytes(_shown(result))
-            conversion.result, conversion.state = result, DONE
-        except Cancelled:
-            return
+            paint = partial(_painted, source, folder, conversion.model, conversion.controls)
+            conversion.result = self.painter.do(paint, conversion.name, listener=listener)
+            conversion.state = DONE
         except AllaprimaError as error:
             conversion.state, conversion.about = FAILED, self._in_words(str(error), conversion, source)
+            shutil.rmtree(folder / "result", ignore_errors=True)  # what a crash left
         except Exception as error:  # the queue goes on
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             conversion.state, conversion.about = FAILED, f"{conversion.name} could not be painted ({reason})."
@@ -255,6 +257,13 @@ def path_in_archive(conversion: Conversion) -> str:
     """The result's name in the folder that the file came in; nothing that leads out of the archive."""
     folders = [safe_stem(part, "") for part in conversion.name.split("/")[:-1]]
     return "/".join([*filter(None, folders), result_name(conversion)])
+
+
+def _painted(source: Path, folder: Path, model: Path, controls: Controls, listener: Listener) -> Path:
+    """The result, in `folder`, with `shown.jpg` beside it."""
+    (result,) = stylize(source, f"{folder / 'result'}/", model, controls, listener=listener)
+    (folder / "shown.jpg").write_bytes(_shown(result))
+    return result
 
 
 def _shown(path: Path) -> bytes:

@@ -5,7 +5,7 @@ import secrets
 import string
 import time
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -29,7 +29,8 @@ from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Listener, ignore
 from allaprima.infer.library import DEFAULT_STYLE, list_styles
 from allaprima.infer.stylizer import Stylizer, physical_cores
-from allaprima.media.pictures import Still, encode_picture, read_picture
+from allaprima.media.pictures import Still, encode_picture, picture_kind, read_picture
+from allaprima.serve.apart import Readers
 from allaprima.serve.frames import UPLINK, answer_frames
 from allaprima.serve.line import Full, Line
 from allaprima.serve.openapi import document
@@ -65,7 +66,7 @@ class Limits:
 
 
 class Service:
-    """Styles that are open, the threads that paint, and the routes that lead to them.
+    """Styles that are open, the processes that read pictures, the threads that paint, and the routes that lead to them.
 
     provider, threads: as of Stylizer. styles: a function that lists those that there are, at every request.
     """
@@ -74,6 +75,7 @@ class Service:
         self.limits, self.styles = limits, styles
         workers = max(1, physical_cores())
         self.pictures, self.clients = Line(workers, limits.queue), Line(workers, limits.clients)
+        self.readers = Readers(workers)
         self._open = lru_cache(OPENED)(lambda path, changed: Stylizer(path, provider, threads))
         registry = self._registry = CollectorRegistry()
         self._answers = Counter("allaprima_pictures", "Answers to /api/stylize.", ["status"], registry=registry)
@@ -144,8 +146,9 @@ class Service:
     def _paint(self, content, style, controls, wanted):
         """In a thread: (the painted picture's bytes, its format)."""
         stylizer = self.stylizer(style)
-        most = self.limits.megapixels * 1e6
-        picture = read_picture("The picture", into="JPEG", content=content, most_pixels=most)  # of several the first
+        about, most = "The picture", self.limits.megapixels * 1e6
+        read = partial(read_picture, about, into="JPEG", content=content, most_pixels=most)  # of several the first
+        picture = self.readers.do(read, about, self.limits.seconds)
         pixels, alpha, _ = picture.frames.pop()
         kind = wanted or next((name for name, format in FORMATS.items() if format == picture.kind), "jpeg")
         painted = replace(picture, frames=[Still(stylizer(pixels, controls), alpha)])
@@ -198,6 +201,7 @@ def serve(
     host: the address to listen at; any but this machine's own (loopback) needs a token. token: 16 letters, digits, - or _
     at the least; one is made when there is none and one is needed, and the listener told. names: host names that it is
     asked by, besides IP addresses and localhost. provider, threads: as of Stylizer.
+    A program must guard its main module by `if __name__ == "__main__"`, as for multiprocessing.
     Raises AllaprimaError for bad input and when the address can't be listened at.
     """
     about = "The service is at {address}, its API at {address}openapi.json. Ctrl-C ends it."
@@ -208,4 +212,5 @@ def serve(
         raise AllaprimaError("A token is of at least 16 letters, digits, - and _: give another with --token, or none.")
     service = Service(limits, provider, threads)
     service.stylizer(DEFAULT_STYLE)  # a provider that does not start is told now
+    service.readers.do(partial(picture_kind, ""), "A picture")  # nor does the first request wait for a process
     run(service_app(service, names, token), host, port, about, listener=listener, **UPLINK)

@@ -22,7 +22,8 @@ def studio_app(library: Path | None = None) -> Starlette:
     library: the folder of the user's own styles; None for the one that `allaprima models` lists.
     """
     folder = Library(library)
-    workshop, service = Workshop(folder), Service(styles=folder.styles)
+    service = Service(styles=folder.styles)
+    workshop = Workshop(folder, service.readers)
 
     @asynccontextmanager
     async def lifespan(app):
@@ -36,7 +37,10 @@ def studio_app(library: Path | None = None) -> Starlette:
 def studio(port=8017, library: Path | None = None, *, browser=True, listener: Listener = ignore) -> None:
     """Serve the page on this machine until Ctrl-C. port: 0 for a free one. library: as of `studio_app`.
 
-    browser: open the page in one. Raises AllaprimaError when the port is taken, or the library another studio's.
+    browser: open the page in one.
+
+    A program must guard its main module by `if __name__ == "__main__"`, as for multiprocessing.
+    Raises AllaprimaError when the port is taken, or the library another studio's.
     """
     about = "The studio is at {address}, for this machine alone. Ctrl-C ends it."
     run(studio_app(library), LOOPBACK, port, about, browser=browser, listener=listener, **UPLINK)

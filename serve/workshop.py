@@ -4,6 +4,7 @@ import asyncio
 import base64
 import shutil
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.util import find_spec
 
 from PIL import Image
@@ -19,6 +20,7 @@ from allaprima.core.errors import AllaprimaError
 from allaprima.infer.library import DEFAULT_STYLE
 from allaprima.media.paintings import faults
 from allaprima.media.pictures import read_picture
+from allaprima.serve.apart import Readers
 from allaprima.serve.conversions import Conversion, Conversions, result_name, small_jpeg
 from allaprima.serve.library import Library, safe_stem
 from allaprima.serve.trainings import Training, Trainings
@@ -32,13 +34,14 @@ SHOWN = 480  # px, long side of a painting on the page
 
 
 class Workshop:
-    """app: its routes; who may ask is up to the server. Within `running` the work is done.
+    """app: its routes; who may ask is up to the server. Within `running` the work is done. readers: of what is sent.
 
     Raises AllaprimaError when the library is another studio's.
     """
 
-    def __init__(self, library: Library):
-        self.library, self.trainings, self.conversions = library, Trainings(library), Conversions(library)
+    def __init__(self, library: Library, readers: Readers):
+        self.library, self.readers = library, readers
+        self.trainings, self.conversions = Trainings(library), Conversions(library, readers)
         self.trainings.load()
         self.conversions.clear_folder()
         self.app = Starlette(
@@ -86,7 +89,7 @@ class Workshop:
     async def look(self, request: Request):
         """What a painting is like, before it is trained on: size, faults, and a JPEG that any browser shows."""
         size = _number(request, "style_size", Settings().style_size)
-        painting, shown = await run_in_threadpool(_painting, await read(request, PAINTING))
+        painting, shown = await run_in_threadpool(self._painting, await read(request, PAINTING))
         url = f"data:image/jpeg;base64,{base64.b64encode(shown).decode()}"
         about = {"width": painting.width, "height": painting.height, "shown": url}
         return JSONResponse(about | {"faults": list(faults(painting, int(size)))})
@@ -108,7 +111,7 @@ class Workshop:
         size = _number(request, "style_size", Settings().style_size)
         name = safe_stem(request.query_params.get("name", ""), "style")
         content = await read(request, PAINTING)
-        _, shown = await run_in_threadpool(_painting, content)
+        _, shown = await run_in_threadpool(self._painting, content)
         training = self.trainings.add(name, content, shown, minutes, int(size))
         return JSONResponse(self.trainings.to_dict(training), 201)
 
@@ -139,6 +142,12 @@ class Workshop:
         if not path.is_file():
             raise HTTPException(404)
         return FileResponse(path)
+
+    def _painting(self, content: bytes) -> tuple[Image.Image, bytes]:
+        """A painting from the bytes of its file, and as a small JPEG for the page."""
+        picture = self.readers.do(partial(read_picture, "This file", into="JPEG", content=content), "This file")
+        pixels = picture.frames[0].pixels
+        return Image.fromarray(pixels), small_jpeg(pixels, SHOWN)
 
     def _training(self, request: Request) -> Training:
         try:
@@ -225,9 +234,3 @@ def _number(request: Request, name: str, default: float) -> float:
     except ValueError:
         pass
     raise HTTPException(400, f"{name} must be a number from 0 to 1,000,000, not {text!r}.")
-
-
-def _painting(content: bytes) -> tuple[Image.Image, bytes]:
-    """A painting from the bytes of its file, and as a small JPEG for the page."""
-    pixels = read_picture("This file", into="JPEG", content=content).frames[0].pixels
-    return Image.fromarray(pixels), small_jpeg(pixels, SHOWN)

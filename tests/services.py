@@ -5,6 +5,8 @@ import subprocess
 import sys
 from contextlib import contextmanager
 
+import psutil
+
 
 @contextmanager
 def server(*options):
@@ -22,3 +24,9 @@ def server(*options):
         rest = process.stderr.read()
         process.stderr.close()
         assert "Traceback" not in rest, rest
+
+
+def processes_apart(process):
+    """The processes in which this one, a server, has pictures read, as those of psutil."""
+    found = psutil.Process(process.pid).children()
+    return [child for child in found if "spawn_main" in " ".join(child.cmdline())]

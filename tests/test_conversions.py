@@ -2,6 +2,7 @@
 
 import io
 import shutil
+import signal
 import time
 import zipfile
 from urllib.parse import urlencode
@@ -14,9 +15,11 @@ import clips
 from allaprima.core.contract import Controls
 from allaprima.core.errors import AllaprimaError
 from allaprima.infer.stylizer import Stylizer
+from allaprima.serve.apart import Readers
 from allaprima.serve.conversions import Conversion, Conversions, path_in_archive
 from allaprima.serve.library import Library
 from conftest import PHOTOS
+from services import processes_apart
 from studios import Studio
 
 
@@ -117,6 +120,21 @@ def test_what_can_not_be_painted_is_named_and_the_rest_is_done(studio, tmp_path)
     assert [len(list(folder.iterdir())) for folder in (tmp_path / "library" / "conversions").iterdir()]
 
 
+def test_a_crash_is_said_of_its_file_and_the_next_is_done(studio, tmp_path):
+    path = tmp_path / "long.mp4"
+    clips.write_clip(path, clips.panned(400, 320, 240), rate=25)
+    send(studio, "long.mp4", path.read_bytes())
+    send(studio, "next.jpg", (PHOTOS / "chelsea.jpg").read_bytes())
+    found = until(studio, lambda found: found["long.mp4"]["done"] > 2)
+    for process in processes_apart(studio.process):
+        process.send_signal(signal.SIGSEGV)
+    folder = tmp_path / "library" / "conversions" / found["long.mp4"]["id"]
+    found = until(studio, done)
+    assert (found["long.mp4"]["state"], found["next.jpg"]["state"]) == ("failed", "done")
+    assert found["long.mp4"]["about"].startswith("long.mp4 can't be read: it makes the decoder crash")
+    assert list(folder.iterdir()) == []
+
+
 def test_what_a_killed_studio_left_is_removed(studio, tmp_path):
     send(studio, "a.jpg", (PHOTOS / "chelsea.jpg").read_bytes())
     until(studio, done)
@@ -129,7 +147,7 @@ def test_what_a_killed_studio_left_is_removed(studio, tmp_path):
 
 
 def test_there_is_room_for_so_much_and_no_more(tmp_path, monkeypatch):
-    conversions = Conversions(Library(tmp_path))
+    conversions = Conversions(Library(tmp_path), Readers(1))
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1_000_000_100))
     assert conversions.room() == 100
@@ -149,14 +167,14 @@ def test_there_is_room_for_so_much_and_no_more(tmp_path, monkeypatch):
     ],
 )
 def test_a_name_leads_nowhere(tmp_path, name, stays):
-    path = Conversions(Library(tmp_path)).new_file(name)
+    path = Conversions(Library(tmp_path), Readers(1)).new_file(name)
     assert path.parent.parent == tmp_path / "conversions" and path.name == "source.jpg"
     one = Conversion("x", name, "picture", "wave", path, Controls(), 1, result=path.with_name("source.png"))
     assert path_in_archive(one) == stays
 
 
 def test_an_unknown_style_is_a_sentence(tmp_path):
-    conversions = Conversions(Library(tmp_path))
+    conversions = Conversions(Library(tmp_path), Readers(1))
     path = conversions.new_file("a.jpg")
     shutil.copy(PHOTOS / "chelsea.jpg", path)
     with pytest.raises(AllaprimaError, match="choose another"):
