@@ -23,8 +23,15 @@ from studios import Studio
 from training import STYLE
 
 PHOTO = (PHOTOS / "chelsea.jpg").read_bytes()
-SLEEPER = "from allaprima.serve.apart import Apart; import time; from functools import partial\n"
-SLEEPER += "if __name__ == '__main__': Apart().do(partial(time.sleep, 600), 'x')"
+SLEEPER = """
+import os, time
+from functools import partial
+from allaprima.serve.apart import Apart
+if __name__ == "__main__":
+    apart = Apart()
+    print(apart.do(os.getpid, "x"), flush=True)
+    apart.do(partial(time.sleep, 60), "x")
+"""
 
 
 @pytest.fixture
@@ -145,11 +152,9 @@ def test_no_process_is_left_when_the_server_ends(how):
 
 def test_a_process_at_work_ends_with_a_server_that_is_killed(tmp_path):
     (tmp_path / "sleeper.py").write_text(SLEEPER)
-    sleeper = subprocess.Popen([sys.executable, tmp_path / "sleeper.py"])
-    while not (left := processes_apart(sleeper)):
-        time.sleep(0.1)
-    while left[0].num_threads() < 2:
-        time.sleep(0.1)  # until it works
-    sleeper.kill()
-    sleeper.wait()
-    assert not psutil.wait_procs(left, 10)[1]
+    sleeper = subprocess.Popen([sys.executable, tmp_path / "sleeper.py"], stdout=subprocess.PIPE)
+    with sleeper:
+        process = psutil.Process(int(sleeper.stdout.readline()))
+        time.sleep(0.5)  # until it is at work
+        sleeper.kill()
+    assert not psutil.wait_procs([process], 10)[1]
