@@ -75,9 +75,7 @@ class Conv(Leaf):
         else:
             x = self.conv(x)
             if self.norm:
-                # flat in between, so that its gradient lies as it does: on a CPU, torch 2.15 takes one in the layout
-                # channels_last for a plain one where the batch is one picture, and the gradients are wrong
-                x = self.norm(x).flatten().view(x.shape)
+                x = normalized(self.norm, x)
         return F.relu(x) if self.act else x
 
     def folded(self, norm: SettlingNorm):
@@ -93,9 +91,36 @@ class Conv(Leaf):
         weight, bias = self.folded(self.norm) if isinstance(self.norm, SettlingNorm) else (conv.weight, conv.bias)
         x = convolve(x, weight, bias, self.zeros, conv.stride[0], conv.groups)
         if self.norm and not isinstance(self.norm, SettlingNorm):
-            weight, bias = x.graph.constant(self.norm.weight), x.graph.constant(self.norm.bias)
-            x = x.op("InstanceNormalization", weight, bias, epsilon=self.norm.eps)
+            x = normalization(self.norm, x)
         return x.op("Relu") if self.act else x
+
+
+class Normalize(Leaf):
+    """Instance normalization and ReLU of features that come from more than a convolution."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.norm = InstanceNorm(channels)
+
+    def in_torch(self, x):
+        return F.relu(normalized(self.norm, x))
+
+    def in_onnx(self, x):
+        return normalization(self.norm, x).op("Relu")
+
+
+def normalized(norm: nn.InstanceNorm2d, x: torch.Tensor) -> torch.Tensor:
+    """`norm(x)` with the right gradient.
+
+    It is flat in between, so that its gradient lies as it does: on a CPU, torch 2.15 takes one in the layout channels_last
+    for a plain one where the batch is one picture, and the gradients are wrong.
+    """
+    return norm(x).flatten().view(x.shape)
+
+
+def normalization(norm: nn.InstanceNorm2d, x: Value) -> Value:
+    """An InstanceNormalization node."""
+    return x.op("InstanceNormalization", x.graph.constant(norm.weight), x.graph.constant(norm.bias), epsilon=norm.eps)
 
 
 def convolve(x: Value, weight, bias=None, pad=0, stride=1, groups=1) -> Value:
@@ -230,15 +255,16 @@ class Residual(nn.Module):
 
 
 class SeparableResidual(nn.Module):
-    """x + what a 5x5 depthwise convolution sees, mixed by two 1x1 convolutions through twice the channels.
+    """x + what a depthwise convolution sees, mixed by two 1x1 convolutions through twice the channels.
 
     The block of Liu et al., *A ConvNet for the 2020s*, CVPR 2022, with a settling normalization and ReLU. A third of the
-    time of `Residual`, with a larger field of view.
+    time of `Residual`. kernel, pad: of the depthwise convolution, as of `Conv`; with zeros, ONNX Runtime adds x in the last
+    convolution.
     """
 
-    def __init__(self, channels):
+    def __init__(self, channels, kernel, pad):
         super().__init__()
-        self.look = Conv(channels, channels, 5, groups=channels, norm=SettlingNorm, act=False, pad="reflect")
+        self.look = Conv(channels, channels, kernel, groups=channels, norm=SettlingNorm, act=False, pad=pad)
         self.widen = Conv(channels, 2 * channels, 1)
         self.narrow = Conv(2 * channels, channels, 1, act=False)
 
@@ -252,11 +278,11 @@ class Merge(nn.Module):
     The 1x1 convolution comes before the resize, where it costs a quarter; the two commute. The 3x3 one is depthwise.
     """
 
-    def __init__(self, inputs, outputs, norm: Norm = SettlingNorm):
+    def __init__(self, inputs, outputs):
         super().__init__()
         self.narrow = Conv(inputs, outputs, 1, act=False)
         self.up = Upsample("bilinear")
-        self.conv = Conv(outputs, outputs, groups=outputs, norm=norm)
+        self.conv = Conv(outputs, outputs, groups=outputs, norm=SettlingNorm)
 
     def forward(self, x, skip):
         return self.conv(self.up(self.narrow(x)) + skip)

@@ -25,6 +25,7 @@ from allaprima.models.blocks import (
     InstanceNorm,
     Merge,
     MirrorFirst,
+    Normalize,
     Residual,
     SeparableResidual,
     SettlingNorm,
@@ -115,46 +116,57 @@ class Johnson(Transformer):
 
 
 class Live(Transformer):
-    """Style is decided at 1/8 of the resolution, where a convolution is cheap; the photo's detail comes back by skips.
+    """Style is decided at 1/8 of the resolution, strokes are drawn at 1/4 and 1/2, and the photo's detail comes back by skips.
 
-    width: channels at 1/2, 1/4 and 1/8. blocks: residual blocks at 1/8. It begins with a nearly grey picture: from
-    there, colours and strokes are learned sooner than from a copy of the photo (docs/networks.md).
+    width, blocks: channels at 1/2, 1/4 and 1/8, and residual blocks there on the way back. It begins with a nearly grey
+    picture: from there, colours and strokes are learned sooner than from a copy of the photo (docs/networks.md).
 
     Two places are normalized by the picture at hand, so that a dim photo is painted as boldly as a bright one: the photo
     (`Contrast`) and the last features. The other normalizations settle and vanish in the convolutions.
 
-    Zero padding reaches 14 pixels in at the top and left (the strided convolutions pad there alone) and 10 at the
-    bottom and right: the margin is that. What would spread it further, the trunk, never sees it: `MirrorFirst`.
+    Zero padding reaches 14 pixels in at the top and left (the strided convolutions pad there alone) and 10 at the bottom and
+    right, and a block at 1/4 or 1/2 carries it on by a pixel of its own: the margin is that. The blocks at 1/8, which would
+    carry it further, never see it: `MirrorFirst`.
     """
 
-    architecture, multiple, margin, lead = "live", 8, (14, 10), 1
+    architecture, multiple, lead = "live", 8, 1
 
-    def __init__(self, width=(16, 32, 64), blocks=6):
+    def __init__(self, width=(16, 32, 64), blocks=(1, 2, 1)):
         super().__init__()
         half, quarter, eighth = width
+        at_half, at_quarter, at_eighth = blocks
+        reach = 2 * at_half + 4 * at_quarter
+        self.margin = 14 + reach, 10 + reach
         self.contrast, self.grain = Contrast(), Grain(GRID)
         self.stem = Conv(4, half, 3, 2, norm=SettlingNorm, pad="none")
         self.quarter = Conv(half, quarter, 3, 2, norm=SettlingNorm)
         self.eighth = Conv(quarter, eighth, 3, 2, norm=SettlingNorm)
-        self.trunk = nn.Sequential(MirrorFirst(), *(SeparableResidual(eighth) for _ in range(blocks)))
+        self.at_eighth = nn.Sequential(
+            MirrorFirst(), *(SeparableResidual(eighth, 7, "reflect") for _ in range(at_eighth))
+        )
         self.to_quarter = Merge(eighth, quarter)
-        self.to_half = Merge(quarter, half, InstanceNorm)
+        self.at_quarter = nn.Sequential(*(SeparableResidual(quarter, 3, "zero") for _ in range(at_quarter)))
+        self.to_half = Merge(quarter, half)
+        self.at_half = nn.Sequential(*(SeparableResidual(half, 3, "zero") for _ in range(at_half)))
+        self.normalize = Normalize(half)
         self.to_pixels = ToPixels(half)
 
     def body(self, x):
         half = self.stem(self.grain(self.contrast(x)))
         quarter = self.quarter(half)
-        x = self.trunk(self.eighth(quarter))
-        return self.to_pixels(self.to_half(self.to_quarter(x, quarter), half))
+        x = self.at_eighth(self.eighth(quarter))
+        x = self.at_quarter(self.to_quarter(x, quarter))
+        x = self.at_half(self.to_half(x, half))
+        return self.to_pixels(self.normalize(x))
 
 
 class Best(Live):
-    """`Live` with two to three times the channels and eight blocks: for pictures rather than for a camera."""
+    """`Live` with twice the channels or more, and twice the blocks: for pictures rather than for a camera."""
 
     architecture = "best"
 
     def __init__(self):
-        super().__init__((32, 96, 192), 8)
+        super().__init__((32, 96, 128), (2, 4, 2))
 
 
 ARCHITECTURES = {network.architecture: network for network in (Live, Best, Johnson)}

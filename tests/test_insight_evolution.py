@@ -116,7 +116,7 @@ def test_evolution(inspect, trained, ten_photos):
         (["nothing.run"], "nothing.run does not exist: give the .run folder or the model file"),
         (["nothing.onnx"], "nothing.run does not exist"),
         ([PHOTOS], "has no snapshots: train with --snapshots"),
-        (["RUN", "--layers", "relu1_1"], "no layer 'relu1_1'. It has: stem, quarter, eighth, trunk.1"),
+        (["RUN", "--layers", "relu1_1"], "no layer 'relu1_1'. It has: stem, quarter, eighth, at_eighth.1"),
         (["RUN", "--count", "0"], "count must be a whole number of at least 1, not 0"),
         (["RUN", "--size", "15"], "size must be a whole number of at least 16, not 15"),
         (["RUN", "--photos", "nothing"], "nothing is not a folder"),
@@ -173,9 +173,12 @@ def test_layers_of_the_style_networks():
         "stem",
         "quarter",
         "eighth",
-        *(f"trunk.{n}" for n in range(1, 7)),
+        "at_eighth.1",
         "to_quarter",
+        "at_quarter.0",
+        "at_quarter.1",
         "to_half",
+        "at_half.0",
     ]
     assert list(feature_layers(transformer("johnson"))) == [f"layers.{n}" for n in (*range(8), 9, 11)]
 

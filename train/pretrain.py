@@ -22,7 +22,7 @@ from allaprima.train.settings import Settings
 from allaprima.train.trainer import BALANCE, BALANCE_SEED, OPTIMIZERS, Trainer, objective_of
 
 # At a rate like that of one style, J explodes in the first steps.
-SETTINGS = {"start": "scratch", "steps": 9000, "learning_rate": 2e-3, "warmup": 200}
+SETTINGS = {"start": "scratch", "steps": 9000, "learning_rate": 3e-3, "warmup": 200, "beta": 2.5}
 SETTINGS |= {"stylization": 0.0, "stability": 0.0, "motion": 0.0, "evenness": 0.0}
 WRITE_EVERY = 500
 
