@@ -23,7 +23,7 @@ def test_a_start_is_learned_from_many_styles(tmp_path, monkeypatch):
     """A step moves what is common and what the style of the step has for itself; the start has the mean of the latter."""
     small = replace(SMALL, **pretraining.SETTINGS | {"steps": 4, "warmup": 1})
     trainer = pretraining.ManyStyles([STYLE], small, "cpu")
-    assert len(trainer.styles) == 4
+    assert len(trainer.styles) == 2
     before = [copy.deepcopy(style.parameters) for style in trainer.styles]
     common = {name: p.detach().clone() for name, p in trainer.network.named_parameters() if name not in before[0]}
     trainer.step()  # the first of SOAP only measures
@@ -50,14 +50,9 @@ def test_a_start_is_learned_from_many_styles(tmp_path, monkeypatch):
 
 @given(seed=st.integers(0, 2**32 - 1))
 @settings(max_examples=30, deadline=None)
-def test_variants_of_a_painting_are_itself_a_cut_and_recolourings(seed):
+def test_a_cut_is_a_part_of_a_painting(seed):
     painting = read_rgb(STYLE).resize((96, 64))
-    same, cut, recoloured, both = pretraining.variants(painting, np.random.default_rng(seed))
-    assert same is painting and recoloured.size == painting.size and recoloured.mode == both.mode == "RGB"
-    for part in cut, both:
-        assert 0.45 * 96 < part.width < 0.75 * 96 and part.width / part.height == pytest.approx(1.5, abs=0.1)
-    windows = np.lib.stride_tricks.sliding_window_view(np.array(painting), (*cut.size[::-1], 3))
-    assert (windows == np.array(cut)).all((-3, -2, -1)).any()
-    light = [np.array(picture.convert("HSV"), float)[..., 2] for picture in (painting, recoloured)]
-    assert np.abs(light[0] - light[1]).max() <= 1  # the hue alone has changed
-    assert np.abs(np.array(painting, float) - np.array(recoloured)).mean() > 5
+    part = pretraining.cut(painting, np.random.default_rng(seed))
+    assert 0.45 * 96 < part.width < 0.75 * 96 and part.width / part.height == pytest.approx(1.5, abs=0.1)
+    windows = np.lib.stride_tricks.sliding_window_view(np.array(painting), (*part.size[::-1], 3))
+    assert (windows == np.array(part)).all((-3, -2, -1)).any()

@@ -48,12 +48,13 @@ def is_own(name: str) -> bool:
 
 
 class ManyStyles(Trainer):
-    """A training of one network on paintings (files) and variants of them, a random one at each step."""
+    """A training of one network on paintings (files) and a cut of each, a random one of these styles at each step."""
 
     def __init__(self, paintings: list, settings: Settings, device=None):
         super().__init__(paintings[0], settings, device)
         random, photos = np.random.default_rng(settings.seed), self.crops(BALANCE, BALANCE_SEED)
-        pictures = [picture for file in paintings for picture in variants(read_rgb(file), random)]
+        whole = [read_rgb(file) for file in paintings]
+        pictures = whole + [cut(picture, random) for picture in whole]  # a cut has larger strokes
         self.styles = [LearnedStyle(self, picture, photos) for picture in pictures]
         common = [parameter for name, parameter in self.network.named_parameters() if not is_own(name)]
         own = [parameter for style in self.styles for parameter in style.parameters.values()]
@@ -94,24 +95,12 @@ class ManyStyles(Trainer):
             save_file({name: value.cpu().contiguous() for name, value in halves.items()}, part)
 
 
-def variants(painting: Image.Image, random) -> list[Image.Image]:
-    """A painting, a cut of it, for larger strokes, and recolourings of it and of another cut."""
-    return [painting, cut(painting, random), recoloured(painting, random), recoloured(cut(painting, random), random)]
-
-
 def cut(picture: Image.Image, random) -> Image.Image:
     """A random part of a picture, of about 0.6 of its sides."""
     part = random.uniform(0.5, 0.7)
     width, height = (int(part * side) for side in picture.size)
     left, top = random.integers(picture.width - width + 1), random.integers(picture.height - height + 1)
     return picture.crop((left, top, left + width, top + height))
-
-
-def recoloured(picture: Image.Image, random) -> Image.Image:
-    """A picture with every hue turned by the same angle."""
-    hsv = np.array(picture.convert("HSV"))
-    hsv[..., 0] += random.integers(40, 216, dtype=np.uint8)  # hues go round at 256
-    return Image.fromarray(hsv, "HSV").convert("RGB")
 
 
 def pretrain(paintings: list, output, settings: Settings, device=None, listener: Listener = ignore):
