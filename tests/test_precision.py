@@ -37,7 +37,7 @@ def test_a_copy_differs_by_what_is_said_and_keeps_the_contract(precision, copies
     path, difference, told = copies[precision]
     assert isinstance(told, Wrote) and told.path == path and f"{difference.mean:.2f} grey levels" in told.about
     style, copy = Stylizer("wave"), Stylizer(path)
-    assert path.stat().st_size < 0.75 * WAVE.stat().st_size
+    assert path.stat().st_size < 0.85 * WAVE.stat().st_size  # its weights are two fifths of the file
     assert (copy.card.name, copy.card.precision, style.card.precision) == (path.stem, precision, "")
     assert copy.card.grams.keys() == style.card.grams.keys() and copy.card.settings == style.card.settings
     assert (copy(photo, 0) == photo).all()

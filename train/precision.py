@@ -25,9 +25,9 @@ from allaprima.train.settings import BUNDLED, BUNDLED_HELD_OUT
 PRECISIONS = ("float16", "int8")
 SIDE = 640  # px, long side of the photos
 WHOLE_PICTURE = ["GlobalAveragePool", "InstanceNormalization", "ReduceMean"]  # sums that float16 can't hold
-# Convolutions at either end that int8 leaves alone: they are near the pixels, where rounding is seen. Were they rounded
-# too, pictures would differ half as much again, in the same time.
-ENDS = 3
+# Convolutions at either end that int8 leaves alone: they are near the pixels, where rounding is seen. With three at the end,
+# *wave* would differ by 6 grey levels instead of 2.
+FIRST, LAST = 3, 6
 PREPARED = ("onnx.quant.pre_process", "onnxruntime.quant")  # a mark by which the console is not advised to prepare it
 
 
@@ -100,7 +100,7 @@ def _float16(network):
 
 def _int8(network, path, photos):
     convolutions = [node.name for node in network.graph.node if node.op_type == "Conv"]
-    if len(convolutions) <= 2 * ENDS:
+    if len(convolutions) <= FIRST + LAST:
         raise AllaprimaError(f"The network of {path} is too small for int8: use float16.")
     network.metadata_props.add(key=PREPARED[0], value=PREPARED[1])
     with temporary_folder() as folder:
@@ -114,7 +114,7 @@ def _int8(network, path, photos):
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             op_types_to_quantize=["Conv"],
-            nodes_to_exclude=convolutions[:ENDS] + convolutions[-ENDS:],
+            nodes_to_exclude=convolutions[:FIRST] + convolutions[-LAST:],
         )
         return onnx.load(written)
 
