@@ -148,6 +148,8 @@ class Live(Transformer):
         self.at_quarter = nn.Sequential(*(SeparableResidual(quarter, 3, "zero") for _ in range(at_quarter)))
         self.to_half = Merge(quarter, half)
         self.at_half = nn.Sequential(*(SeparableResidual(half, 3, "zero") for _ in range(at_half)))
+        # without the last bias: the normalization would take it away, and its gradient would be rounding
+        self.at_half[-1].get_submodule("narrow.conv").register_parameter("bias", None)
         self.normalize = Normalize(half)
         self.to_pixels = ToPixels(half)
 

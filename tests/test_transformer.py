@@ -104,13 +104,11 @@ def test_the_grain_is_fixed_white_noise_and_model_files_unpack_the_same():
     grain.start.copy_(torch.tensor([5, 60]))
     assert torch.equal(grain(photos), with_grain)  # where it begins varies in training only
     varied = grain.train()(photos)[0, 3]
-    assert torch.equal(varied[:50, :80], with_grain[0, 3, 5:55, 60:140]) and torch.equal(
-        varied[59:, 4:], with_grain[0, 3, :11, :137]
-    )
+    assert torch.equal(varied[:50, :80], with_grain[0, 3, 5:55, 60:140])
+    assert torch.equal(varied[59:, 4:], with_grain[0, 3, :11, :137])
     power = np.abs(np.fft.fft2(Grain(512).noise[0, 0].numpy())) ** 2 / 512**2 / Grain.STRENGTH**2
-    assert (
-        abs(power.mean() - 1) < 1e-3 and power.max() < 20
-    )  # of 262144 exponential values, ln of it is the usual largest
+    # of 262144 exponential values, the logarithm of that is the usual largest
+    assert abs(power.mean() - 1) < 1e-3 and power.max() < 20
 
 
 def test_a_settled_norm_is_part_of_its_convolution():
