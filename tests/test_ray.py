@@ -5,6 +5,7 @@ import shutil
 import time
 
 import pytest
+from PIL import Image
 
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Warned, Wrote
@@ -61,6 +62,8 @@ def at_work(cluster):
 
 def test_a_node_that_is_killed_loses_nothing_and_nothing_is_written_twice(tmp_path, tiny_model, at_work):
     source, out, told, seen = archive(tmp_path / "in", pictures=24, frames=180), tmp_path / "out", [], {}
+    for picture in source.rglob("*.png"):  # large ones, so that both nodes are at work when one of them is killed
+        Image.open(picture).resize((1600, 1200)).save(picture)
 
     def listener(event):
         told.append(event)
