@@ -262,9 +262,9 @@ class SeparableResidual(nn.Module):
     convolution.
     """
 
-    def __init__(self, channels, kernel, pad):
+    def __init__(self, channels, kernel, pad, norm):
         super().__init__()
-        self.look = Conv(channels, channels, kernel, groups=channels, norm=SettlingNorm, act=False, pad=pad)
+        self.look = Conv(channels, channels, kernel, groups=channels, norm=norm, act=False, pad=pad)
         self.widen = Conv(channels, 2 * channels, 1)
         self.narrow = Conv(2 * channels, channels, 1, act=False)
 

@@ -140,14 +140,16 @@ class Live(Transformer):
         self.contrast, self.grain = Contrast(), Grain(GRID)
         self.stem = Conv(4, half, 3, 2, norm=SettlingNorm, pad="none")
         self.quarter = Conv(half, quarter, 3, 2, norm=SettlingNorm)
-        self.eighth = Conv(quarter, eighth, 3, 2, norm=SettlingNorm)
+        self.eighth = Conv(quarter, eighth, 3, 2, norm=InstanceNorm)
         self.at_eighth = nn.Sequential(
-            MirrorFirst(), *(SeparableResidual(eighth, 7, "reflect") for _ in range(at_eighth))
+            MirrorFirst(), *(SeparableResidual(eighth, 7, "reflect", InstanceNorm) for _ in range(at_eighth))
         )
         self.to_quarter = Merge(eighth, quarter)
-        self.at_quarter = nn.Sequential(*(SeparableResidual(quarter, 3, "zero") for _ in range(at_quarter)))
+        self.at_quarter = nn.Sequential(
+            *(SeparableResidual(quarter, 3, "zero", InstanceNorm) for _ in range(at_quarter))
+        )
         self.to_half = Merge(quarter, half)
-        self.at_half = nn.Sequential(*(SeparableResidual(half, 3, "zero") for _ in range(at_half)))
+        self.at_half = nn.Sequential(*(SeparableResidual(half, 3, "zero", SettlingNorm) for _ in range(at_half)))
         # without the last bias: the normalization would take it away, and its gradient would be rounding
         self.at_half[-1].get_submodule("narrow.conv").register_parameter("bias", None)
         self.normalize = Normalize(half)

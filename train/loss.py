@@ -1,9 +1,10 @@
 """The loss of a training: a sum of named terms, each a cost times a weight.
 
     loss = alpha * content + beta * style + tv * TV                      J, as models/perceptual.py defines it
-         + stability * noise + motion * motion + evenness * grid         what a training adds, below
+         + beta * (stability * noise + motion * motion + evenness * grid)         what a training adds, below
 
-J is reported without what is added, so that a network and the optimizer are measured by the same number.
+J is reported without what is added, so that a network and the optimizer are measured by the same number. What is added
+grows with beta, as J does: by a weight of its own it would cost a painting of a low beta far more of its strokes.
 """
 
 from typing import NamedTuple
@@ -41,10 +42,11 @@ def viewed(settings: Settings, step: int) -> str | None:
     return term if weight and steadied(settings, step) else None
 
 
-def added_weights(settings: Settings, step: int) -> dict[str, float]:
+def added_weights(settings: Settings, step: int, beta: float) -> dict[str, float]:
     """The weights of the terms that are added to J in a step, by name; those of weight 0 are left out."""
     weights = {"noise": settings.stability, "motion": settings.motion, "grid": settings.evenness}
-    return {name: weight for name, weight in weights.items() if weight and name in ("grid", viewed(settings, step))}
+    terms = "grid", viewed(settings, step)
+    return {name: beta * weight for name, weight in weights.items() if weight and name in terms}
 
 
 def second_view(term: str, photos: torch.Tensor, settings: Settings, step: int, share=slice(None)) -> View:

@@ -100,7 +100,7 @@ class Trainer:
         if self.settled():
             self.network.settle()
         photos, content_targets = self.batches.at(self.done)
-        added = added_weights(self.settings, self.done)
+        added = added_weights(self.settings, self.done, self.objective.beta)
         term = viewed(self.settings, self.done)
         view = second_view(term, photos, self.settings, self.done, self.share) if term else None
         costs = self.terms(photos, content_targets, view)
