@@ -31,10 +31,10 @@ class Leaf(nn.Module):
 class SettlingNorm(nn.InstanceNorm2d):
     """Instance normalization while a network learns, a fixed scale and shift in the end.
 
-    The statistics of each photo make training many times faster; running them costs ONNX Runtime a third of the time,
-    and they are where droplets and flicker come from. So it keeps running averages of them, as batch normalization does
-    (Ioffe and Szegedy 2015), and uses those in evaluation mode. `Transformer.settle` puts it there while training goes
-    on, so that the network gets used to them; `Conv` then folds them into its convolution.
+    The statistics of each photo make training many times faster; running them everywhere costs ONNX Runtime two fifths of
+    the time more. So it keeps running averages of them, as batch normalization does (Ioffe and Szegedy 2015), and uses
+    those in evaluation mode. `Transformer.settle` puts it there while training goes on, so that the network gets used to
+    them; `Conv` then folds them into its convolution.
     """
 
     running_mean: torch.Tensor
@@ -257,8 +257,8 @@ class Residual(nn.Module):
 class SeparableResidual(nn.Module):
     """x + what a depthwise convolution sees, mixed by two 1x1 convolutions through twice the channels.
 
-    The block of Liu et al., *A ConvNet for the 2020s*, CVPR 2022, with a settling normalization and ReLU. A third of the
-    time of `Residual`. kernel, pad: of the depthwise convolution, as of `Conv`; with zeros, ONNX Runtime adds x in the last
+    The block of Liu et al., *A ConvNet for the 2020s*, CVPR 2022, with another normalization and ReLU. A third of the time of
+    `Residual`. kernel, pad, norm: of the depthwise convolution, as of `Conv`; with zeros, ONNX Runtime adds x in the last
     convolution.
     """
 

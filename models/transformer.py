@@ -121,8 +121,9 @@ class Live(Transformer):
     width, blocks: channels at 1/2, 1/4 and 1/8, and residual blocks there on the way back. It begins with a nearly grey
     picture: from there, colours and strokes are learned sooner than from a copy of the photo (docs/networks.md).
 
-    Two places are normalized by the picture at hand, so that a dim photo is painted as boldly as a bright one: the photo
-    (`Contrast`) and the last features. The other normalizations settle and vanish in the convolutions.
+    The photo (`Contrast`), the features at 1/8 and 1/4 and the last ones are normalized by the picture at hand: strokes then
+    follow its forms, and a dim photo is painted as boldly as a bright one. The other normalizations, at 1/2 and on the way
+    down to 1/4 and back, would take more time than they are worth: they settle and vanish in the convolutions.
 
     Zero padding reaches 14 pixels in at the top and left (the strided convolutions pad there alone) and 10 at the bottom and
     right, and a block at 1/4 or 1/2 carries it on by a pixel of its own: the margin is that. The blocks at 1/8, which would
