@@ -13,7 +13,7 @@ from allaprima.commands.train import train
 from allaprima.core.errors import AllaprimaError
 from allaprima.models.loss_network import CONVS
 from allaprima.models.transformer import ARCHITECTURES
-from allaprima.train.settings import AS_PUBLISHED, SUITED, Settings, change, make_settings, parse_layers
+from allaprima.train.settings import TRAINED_WITH, SUITED, Settings, change, make_settings, parse_layers
 from allaprima.train.trainer import OPTIMIZERS
 from training import STYLE, run_cli
 
@@ -39,7 +39,7 @@ def test_every_setting_is_an_option_a_line_of_toml_and_a_keyword(tmp_path, monke
 def test_choices_are_what_there_is():
     choices = {each.name: each.metadata["choices"] for each in dataclasses.fields(Settings)}
     assert set(choices["architecture"]) == ARCHITECTURES.keys() and set(choices["optimizer"]) == OPTIMIZERS.keys()
-    assert set(choices["loss_network"]) == CONVS.keys() and AS_PUBLISHED.keys() < ARCHITECTURES.keys()
+    assert set(choices["loss_network"]) == CONVS.keys() and TRAINED_WITH.keys() < ARCHITECTURES.keys()
 
 
 @pytest.mark.parametrize("said", [c for n in range(5) for c in itertools.combinations(PLACES, n)])
@@ -50,7 +50,7 @@ def test_what_counts_is_one_order(tmp_path, said, where):
     wanted = Settings().learning_rate
     if "architecture" in said:
         layers[where]["architecture"] = "johnson"
-        wanted = AS_PUBLISHED["johnson"]["learning_rate"]
+        wanted = TRAINED_WITH["johnson"]["learning_rate"]
     suited = {"learning_rate": 0.002} if "device" in said else {}
     wanted = suited.get("learning_rate", wanted)
     for place, rate in ("file", 0.004), ("command", 0.003):
@@ -86,11 +86,12 @@ def test_minutes_and_steps_are_alternatives():
     assert change(Settings(), {"minutes": 20, "steps": 7}).steps == 7
 
 
-def test_johnson_is_trained_as_it_was_published_unless_told_otherwise():
+def test_an_architecture_is_trained_as_suits_it_unless_told_otherwise():
     johnson = change(Settings(), {"architecture": "johnson"})
     assert (johnson.optimizer, johnson.learning_rate, johnson.stability, johnson.evenness) == ("adam", 1e-3, 0, 0)
     assert change(Settings(), {"architecture": "johnson", "learning_rate": 0.01}).learning_rate == 0.01
-    assert change(Settings(), {"architecture": "best"}).optimizer == "soap"
+    best = change(Settings(), {"architecture": "best"})
+    assert (best.optimizer, best.learning_rate, best.stability) == ("soap", 3e-3, Settings().stability)
 
 
 def test_values_come_in_the_types_that_people_have(tmp_path):

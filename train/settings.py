@@ -203,9 +203,10 @@ SUITED = {"cuda": {"batch": 4, "early_size": 1.0}}
 
 ALTERNATIVES = {"minutes": "steps", "beta": "stylization"}
 
-# What a network was published with, and is trained with unless told otherwise: johnson diverges with our optimizer.
-AS_PUBLISHED = {
-    "johnson": {"optimizer": "adam", "learning_rate": 1e-3, "stability": 0.0, "motion": 0.0, "evenness": 0.0}
+# What a network is trained with unless told otherwise: johnson as it was published, since it diverges with our optimizer.
+TRAINED_WITH = {
+    "best": {"learning_rate": 3e-3},
+    "johnson": {"optimizer": "adam", "learning_rate": 1e-3, "stability": 0.0, "motion": 0.0, "evenness": 0.0},
 }
 
 
@@ -222,7 +223,7 @@ def make_settings(device_type="cpu", config=None, processes=1, **overrides) -> S
 
 
 def change(settings: Settings, *layers: dict) -> Settings:
-    """`settings`, changed by what a newly named architecture was published with, then by each of `layers` in turn.
+    """`settings`, changed by what suits a newly named architecture, then by each of `layers` in turn.
 
     layers: values by name; None leaves a setting as it is. One that is given turns the alternative to it in earlier layers
     off: minutes the steps, beta the stylization that steers it. Raises AllaprimaError for an unknown name, a wrong type or range.
@@ -238,8 +239,8 @@ def change(settings: Settings, *layers: dict) -> Settings:
         if name not in known:
             raise AllaprimaError(f"There is no setting {name!r}. The settings are: {', '.join(known)}.")
     architecture = given.get("architecture")
-    published = AS_PUBLISHED.get(architecture, {}) if isinstance(architecture, str) else {}
-    return replace(settings, **published | given)
+    suits = TRAINED_WITH.get(architecture, {}) if isinstance(architecture, str) else {}
+    return replace(settings, **suits | given)
 
 
 def _read_config(file) -> dict:
