@@ -175,7 +175,8 @@ def follow(snapshots: list[Snapshot], layers, files, size, each=lambda: None):
                 for channel, (value, place) in enumerate(zip(values.tolist(), places.tolist(), strict=True)):
                     if value > known[channel].value:
                         known[channel] = Strongest(value, number, *divmod(place, maps.shape[2]))
-                a, b = (t - t.mean((1, 2), keepdim=True) for t in (maps, last[layer][0]))
+                # in float64: of the many numbers of a large map, float32 leaves a likeness to itself of 0.99998
+                a, b = (t - t.mean((1, 2), keepdim=True) for t in (maps.double(), last[layer][0].double()))
                 likeness[layer][index] += F.cosine_similarity(a.flatten(), b.flatten(), dim=0).item() / len(files)
             each()
     return best, likeness
