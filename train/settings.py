@@ -82,10 +82,10 @@ class Settings:
         least=0,
     )
     stability: float = _setting(
-        0.02, OBJECTIVE, "Weight of the camera noise that pictures show, which flickers in a video; times beta.", least=0
+        0.03, OBJECTIVE, "Weight of the camera noise that pictures show, which flickers in a video; times beta.", least=0
     )
     motion: float = _setting(
-        0.0003, OBJECTIVE, "Weight of what does not stay on things that move, which boils in a video; times beta.", least=0
+        0.0004, OBJECTIVE, "Weight of what does not stay on things that move, which boils in a video; times beta.", least=0
     )
     evenness: float = _setting(
         0.002, OBJECTIVE, "Weight of the grid that a network leaves in its pictures; times beta.", least=0
