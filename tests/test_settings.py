@@ -13,7 +13,7 @@ from allaprima.commands.train import train
 from allaprima.core.errors import AllaprimaError
 from allaprima.models.loss_network import CONVS
 from allaprima.models.transformer import ARCHITECTURES
-from allaprima.train.settings import TRAINED_WITH, SUITED, Settings, change, make_settings, parse_layers
+from allaprima.train.settings import SUITED, TRAINED_WITH, Settings, change, make_settings, parse_layers
 from allaprima.train.trainer import OPTIMIZERS
 from training import STYLE, run_cli
 
