@@ -57,6 +57,24 @@ def test_the_faster_engine_goes_on_and_both_paint_what_python_paints(opened, tmp
     studio.end()
 
 
+def test_orders_that_come_all_at_once_are_all_answered(opened, tmp_path):
+    """A server leaves out what waits behind a newer order: a style that is to be loaded must not be among that."""
+    studio = Studio(tmp_path / "library")
+    page = opened(studio.address)
+    answered = page.evaluate(
+        """async () => {
+            const { Remote } = await import("./remote.js");
+            const remote = new Remote(() => {});
+            const pixels = () => new Uint8Array(4 * 320 * 240);
+            const orders = Array.from({ length: 12 }, (_, k) => remote.order("wave", pixels(), 320, 240, { strength: k / 12 }));
+            const late = new Promise((resolve) => setTimeout(resolve, 30_000, []));
+            return (await Promise.race([Promise.all(orders), late])).length;
+        }"""
+    )
+    studio.end()
+    assert answered == 12
+
+
 def test_when_the_server_is_killed_the_page_says_so_and_the_browser_paints(opened, tmp_path):
     studio = Studio(tmp_path / "library")
     page = opened(studio.address)

@@ -17,6 +17,8 @@ export class Engines {
     /** @type {Engine | Remote} */
     this.current = this.browser;
     this.loaded = new Map();
+    /** @type {{file: string, server?: string} | undefined} the style that was asked for last */
+    this.wanted = undefined;
     this.measured = this.picked = false;
     select.onchange = () => {
       this.picked = true;
@@ -31,9 +33,10 @@ export class Engines {
 
   /** @param {{file: string, server?: string}} style */
   async load(style, width, height) {
+    this.wanted = style;
     if (style.server && !this.measured) {
       this.measured = true;
-      this.measure(style, width, height).catch(() => {}); // then the one that paints goes on; `lose` tells why
+      this.measure(width, height).catch(() => {}); // then the one that paints goes on; `lose` tells why
     }
     await this.open(this.current, style, width, height);
   }
@@ -50,14 +53,14 @@ export class Engines {
   }
 
   /** Start with the server, which is ready at once; when the browser is ready too, the faster one goes on. */
-  async measure(style, width, height) {
+  async measure(width, height) {
     this.current = this.server;
     this.select.value = "server";
     this.select.labels[0].hidden = false;
     const times = {};
     for (const name of ["browser", "server"]) {
       const engine = this[name];
-      await this.open(engine, style, width, height);
+      await this.open(engine, this.wanted, width, height); // the user may have chosen another one meanwhile
       const began = performance.now();
       for (let k = 0; k < FRAMES; k++) await engine.paint(new ArrayBuffer(4 * width * height), width, height, { strength: 1 });
       times[name] = (performance.now() - began) / FRAMES;

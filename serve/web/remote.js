@@ -4,7 +4,7 @@ const BUSY = "The server paints for as many pages as it can: this browser paints
 const STOPPED = "The server has stopped: this browser paints now. Start the server again and reload the page.";
 
 export class Remote {
-  depth = 2; // frames under way: one is painted while the next is on its way. So none gives way to a newer one.
+  depth = 2; // orders under way: one is painted while the next is on its way. A third would give way, or another to it.
 
   /** @param {(error: Error) => void} lost is told when the connection ends unasked. */
   constructor(lost) {
@@ -32,7 +32,11 @@ export class Remote {
   }
 
   async order(style, pixels, width, height, controls) {
-    const socket = await (this.opening ??= this.connect());
+    let socket = await (this.opening ??= this.connect());
+    while (this.waiting.size >= this.depth) {
+      await Promise.race([...this.waiting.values()].map((order) => order.promise.catch(() => {})));
+      socket = await (this.opening ??= this.connect());
+    }
     const id = ++this.count;
     const head = new TextEncoder().encode(`${JSON.stringify({ id, style, width, height, ...controls })}\n`);
     const message = new Uint8Array(head.length + pixels.length);
