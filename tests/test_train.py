@@ -184,7 +184,7 @@ def test_a_training_begins_with_the_pretrained_weights_unless_told_otherwise():
     mean = {
         start: np.mean([costs["J"] for costs in trainer.held_out_costs().values()]) for start, trainer in begun.items()
     }
-    assert mean["pretrained"] < 0.8 * mean["scratch"]
+    assert mean["pretrained"] < 0.75 * mean["scratch"]
 
 
 def test_a_network_without_a_pretrained_start_begins_at_random():

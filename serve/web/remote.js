@@ -35,7 +35,7 @@ export class Remote {
     let socket = await (this.opening ??= this.connect());
     while (this.waiting.size >= this.depth) {
       await Promise.race([...this.waiting.values()].map((order) => order.promise.catch(() => {})));
-      socket = await (this.opening ??= this.connect());
+      socket = await (this.opening ??= this.connect()); // it may have been closed meanwhile
     }
     const id = ++this.count;
     const head = new TextEncoder().encode(`${JSON.stringify({ id, style, width, height, ...controls })}\n`);
