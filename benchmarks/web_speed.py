@@ -31,9 +31,11 @@ WARM_UP = 15  # V8 compiles anew what has run often enough
 NODE = """
 import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
+import { gunzipSync } from "node:zlib";
 const [library, model, described] = process.argv.slice(1);
 const ort = await import(library + "/ort.wasm.min.mjs");
 ort.env.wasm.wasmPaths = library + "/";
+ort.env.wasm.wasmBinary = gunzipSync(readFileSync(new URL(library + "/ort-wasm-simd-threaded.wasm.gz"))).buffer;
 ort.env.wasm.numThreads = 1;
 ort.env.logLevel = "error";
 const session = await ort.InferenceSession.create(readFileSync(model), { executionProviders: ["wasm"] });

@@ -29,7 +29,9 @@ def chromium(tmp_path_factory):
         container.mux(stream.encode())
     camera = ["--use-fake-device-for-media-stream", f"--use-file-for-fake-video-capture={clip}"]
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *camera])
+        # WebGPU on the processor, which the page takes for no graphics card
+        webgpu = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"]
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *camera, *webgpu])
         yield browser
         browser.close()
 

@@ -57,6 +57,43 @@ def test_the_faster_engine_goes_on_and_both_paint_what_python_paints(opened, tmp
     studio.end()
 
 
+def test_a_graphics_card_paints_what_python_paints_and_may_give_up(opened, tmp_path, photo):
+    """WebGPU on the processor, which the page takes for a graphics card here."""
+    studio = Studio(tmp_path / "library")
+    page = opened(studio.address)
+    photo = np.ascontiguousarray(photo[:48, :64])
+    rgba = np.dstack([photo, np.full(photo.shape[:2], 255, np.uint8)])
+    labels, painted, words, left = page.evaluate(
+        """async (rgba) => {
+            Object.defineProperty(GPUAdapterInfo.prototype, "isFallbackAdapter", { get: () => false });
+            const { Engines } = await import("./engines.js");
+            const field = document.createElement("label");
+            const names = ["server", "browser", "graphics"];
+            field.innerHTML = `<select>${names.map((name) => `<option value=${name}>${name}</option>`)}</select>`;
+            document.body.append(field);
+            const [select] = field.children;
+            const engines = new Engines(select, { changed() {}, warn() {} });
+            const style = (await (await fetch("styles.json")).json()).find(({ name }) => name === "wave");
+            await engines.load(style, 64, 48);
+            const labels = () => [...select.options].map(({ textContent }) => textContent);
+            while (!labels().every((label) => label.endsWith(" ms"))) await new Promise((resolve) => setTimeout(resolve, 100));
+            const found = labels();
+            engines.use("graphics");
+            const { painted } = await engines.paint(new Uint8Array(rgba).buffer, 64, 48, { strength: 1 });
+            engines.graphics.worker.postMessage = () => engines.graphics.worker.onmessage({ data: { failed: "lost" } });
+            const words = await engines.paint(new ArrayBuffer(4 * 64 * 48), 64, 48, { strength: 1 }).catch(String);
+            const again = await engines.paint(new Uint8Array(rgba).buffer, 64, 48, { strength: 1 });
+            return [found, [...new Uint8Array(painted)], words, [select.value, select.length, again.painted.byteLength]];
+        }""",
+        rgba.ravel().tolist(),
+    )
+    studio.end()
+    assert [label.split(",")[0] for label in labels] == ["server", "browser", "graphics"]
+    painted = np.array(painted).reshape(48, 64, 4)[..., :3]
+    assert np.abs(painted - Stylizer("wave")(photo).astype(int)).max() <= 1
+    assert "graphics card has given up" in words and left == ["browser", 2, rgba.size]
+
+
 def test_orders_that_come_all_at_once_are_all_answered(opened, tmp_path):
     """A server leaves out what waits behind a newer order: a style that is to be loaded must not be among that."""
     studio = Studio(tmp_path / "library")

@@ -5,7 +5,9 @@
 export class Engine {
   depth = 1; // frames under way
 
-  constructor() {
+  /** @param {"wasm" | "webgpu"} provider what computes: the processor, or the graphics card */
+  constructor(provider = "wasm") {
+    this.provider = provider;
     this.worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
     this.threads = self.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency || 1) : 1;
     /** @type {Promise<unknown>} */
@@ -17,7 +19,7 @@ export class Engine {
    * @param {string} url
    */
   load(url, width, height) {
-    return this.order({ load: url, threads: this.threads, width, height });
+    return this.order({ load: url, provider: this.provider, threads: this.threads, width, height });
   }
 
   /**

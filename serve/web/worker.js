@@ -1,23 +1,27 @@
 /**
  * The network, in a thread of its own: RGBA bytes in, painted RGBA bytes out, in the same buffer.
  *
- * Messages in:  {load: url, threads, width, height}     a style, warmed up at that size before the answer
+ * Messages in:  {load: url, provider, threads, width, height}   a style, warmed up at that size before the answer
  *               {paint: ArrayBuffer, width, height, strength, stroke, keep_colors}
  * Messages out: {loaded: url} | {painted: ArrayBuffer, width, height, milliseconds} | {failed: sentence}
  */
-import * as ort from "./ort/ort.wasm.min.mjs";
 import { brighten, luminance, paintStrokes } from "./strokes.js";
 
-ort.env.wasm.wasmPaths = new URL("./ort/", import.meta.url).href;
-ort.env.logLevel = "error";
+/** @typedef {import("./ort/ort.wasm.min.mjs").InferenceSession} Session */
 
+/** The builds of the runtime: that for a graphics card has code for the processor too, and is twice the size. */
+const BUILDS = {
+  wasm: { script: "./ort/ort.wasm.min.mjs", code: "./ort/ort-wasm-simd-threaded.wasm.gz" },
+  webgpu: { script: "./ort/ort.webgpu.min.mjs", code: "./ort/ort-wasm-simd-threaded.asyncify.wasm.gz" },
+};
 const WARM_UP = 3; // the first runs at a size are several times slower than the rest
 
-/** @type {ort.InferenceSession | null} */
+/** @type {Promise<typeof import("./ort/ort.wasm.min.mjs")> | undefined} */
+let runtime;
+/** @type {Session | null} */
 let session = null;
 let rgb = new Uint8Array(0);
-const strengthValue = new Float32Array(1);
-const strength = new ort.Tensor("float32", strengthValue, [1]);
+let strengthNow = 1;
 
 onmessage = async ({ data }) => {
   try {
@@ -28,22 +32,48 @@ onmessage = async ({ data }) => {
   }
 };
 
-/** @param {{load: string, threads: number, width: number, height: number}} order */
-async function load({ load: url, threads, width, height }) {
-  ort.env.wasm.numThreads = threads;
-  const answer = await fetch(url).catch(() => {
-    throw new Error("The style can't be loaded, since the server does not answer: start it again and reload the page.");
+/** @param {{load: string, provider: "wasm" | "webgpu", threads: number, width: number, height: number}} order */
+async function load({ load: url, provider, threads, width, height }) {
+  runtime ??= start(provider, threads).catch((error) => {
+    runtime = undefined; // the next style tries again
+    throw error;
   });
-  if (!answer.ok) throw new Error(`The style ${url} can't be loaded (${answer.status}): reload the page.`);
-  const fresh = await ort.InferenceSession.create(new Uint8Array(await answer.arrayBuffer()), {
-    executionProviders: ["wasm"],
-    graphOptimizationLevel: "all",
-  });
+  const [ort, model] = await Promise.all([runtime, fetched(url, `The style ${url}`).then((answer) => answer.arrayBuffer())]);
+  const options = { executionProviders: [provider], graphOptimizationLevel: /** @type {const} */ ("all") };
+  const fresh = await ort.InferenceSession.create(new Uint8Array(model), options);
   await session?.release(); // its memory is not the garbage collector's
   session = fresh;
-  strengthValue[0] = 1;
+  strengthNow = 1;
   for (let k = 0; k < WARM_UP; k++) await run(new Uint8Array(3 * width * height), width, height);
   postMessage({ loaded: url });
+}
+
+/** The runtime, which is the same for all styles. @param {"wasm" | "webgpu"} provider */
+async function start(provider, threads) {
+  const { script, code } = BUILDS[provider];
+  const ort = /** @type {typeof import("./ort/ort.wasm.min.mjs")} */ (await import(script));
+  ort.env.wasm.wasmPaths = new URL("./ort/", import.meta.url).href;
+  ort.env.wasm.wasmBinary = await inflated(await fetched(new URL(code, import.meta.url), "The painting engine"));
+  ort.env.wasm.numThreads = threads;
+  ort.env.logLevel = "error";
+  return ort;
+}
+
+/** @param {string | URL} url @param {string} what */
+async function fetched(url, what) {
+  const answer = await fetch(url).catch(() => {
+    throw new Error(`${what} can't be loaded, since the server does not answer: start it again and reload the page.`);
+  });
+  if (!answer.ok) throw new Error(`${what} can't be loaded (${answer.status}): reload the page.`);
+  return answer;
+}
+
+/** The bytes of a gzip file, which some hosts have inflated on the way. @param {Response} answer */
+async function inflated(answer) {
+  const file = await answer.blob();
+  const [first, second] = new Uint8Array(await file.slice(0, 2).arrayBuffer());
+  const isGzip = first === 0x1f && second === 0x8b;
+  return isGzip ? new Response(file.stream().pipeThrough(new DecompressionStream("gzip"))).arrayBuffer() : file.arrayBuffer();
 }
 
 /** @param {{paint: ArrayBuffer, width: number, height: number} & import("./engine.js").Controls} order */
@@ -57,7 +87,7 @@ async function paint({ paint: buffer, width, height, strength: wanted, stroke, k
     rgb[to + 1] = rgba[from + 1];
     rgb[to + 2] = rgba[from + 2];
   }
-  strengthValue[0] = stroke ? 1 : wanted;
+  strengthNow = stroke ? 1 : wanted;
   const painted = stroke ? mixed(await paintStrokes(run, rgb, width, height, stroke), wanted) : await run(rgb, width, height);
   if (keep_colors) {
     const before = luminance(rgb), after = luminance(painted);
@@ -80,7 +110,9 @@ function mixed(painted, wanted) {
 
 /** @returns {Promise<Uint8Array>} */
 async function run(pixels, width, height) {
-  if (!session) throw new Error("No style is loaded: choose one.");
-  const { stylized } = await session.run({ image: new ort.Tensor("uint8", pixels, [1, height, width, 3]), strength });
+  if (!session || !runtime) throw new Error("No style is loaded: choose one.");
+  const { Tensor } = await runtime;
+  const strength = new Tensor("float32", [strengthNow], [1]);
+  const { stylized } = await session.run({ image: new Tensor("uint8", pixels, [1, height, width, 3]), strength });
   return /** @type {Uint8Array} */ (stylized.data);
 }
