@@ -5,7 +5,7 @@
 The plain loop is what a tutorial has: a DataLoader that decodes and resizes JPEG files, the whole of VGG-16 up to the
 deepest layer in float32 for the photo and for the picture, MSE on features and on Gram matrices, Adam. Same photos, same
 crop size, same batch, same layers, same weights of VGG. They take turns, so that what else the machine does hits all;
-medians are compared.
+medians are compared. The last two are what `train` does, a photo in a step: two steps side by side, and one after the other.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from allaprima.media.pictures import read_rgb
 from allaprima.models.loss_network import LossNetwork
 from allaprima.models.tensors import read_style
 from allaprima.models.transformer import transformer
-from allaprima.train.schedule import REUSE, WAITING
+from allaprima.train.schedule import ABREAST, REUSE, WAITING
 from allaprima.train.settings import BUNDLED, Settings, change
 from allaprima.train.trainer import Trainer
 
@@ -97,10 +97,18 @@ def main():
 
     plain = plain_loop(arguments.style, arguments.size, arguments.batch, device).__next__
     loops: dict[str, Callable[[], object]] = {"plain float32 loop, johnson": plain}
-    for architecture in ("johnson", "best", "live"):
-        values = {"architecture": architecture, "size": arguments.size, "early_size": 1.0, "batch": arguments.batch}
-        settings = change(Settings(), values | {"steps": STEPS})
-        loops[f"allaprima, {architecture}"] = Trainer(arguments.style, settings, device).step
+    photos = {"plain float32 loop, johnson": arguments.batch}
+    for name, architecture, batch, abreast in (
+        ("johnson", "johnson", arguments.batch, ABREAST),
+        ("best", "best", arguments.batch, ABREAST),
+        ("live", "live", arguments.batch, ABREAST),
+        ("live, a photo a step", "live", 1, ABREAST),
+        ("live, a photo a step, one step after the other", "live", 1, 1),
+    ):
+        values = {"architecture": architecture, "size": arguments.size, "early_size": 1.0, "batch": batch}
+        trainer = Trainer(arguments.style, change(Settings(), values | {"steps": STEPS}), device)
+        trainer.abreast = min(trainer.abreast, abreast)
+        loops[f"allaprima, {name}"], photos[f"allaprima, {name}"] = trainer.step, batch
     for step in loops.values():
         for _ in range(1 if step is plain else WARM):
             step()
@@ -109,10 +117,11 @@ def main():
         for name, step in loops.items():
             times[name].append(timed(step, 1 if step is plain else REUSE, device))
     medians = {name: statistics.median(seconds) for name, seconds in times.items()}
-    first = next(iter(medians.values()))
-    rows = [[name, f"{arguments.batch / seconds:.2f}", f"{first / seconds:.2f}"] for name, seconds in medians.items()]
+    rates = {name: photos[name] / seconds for name, seconds in medians.items()}
+    first = next(iter(rates.values()))
+    rows = [[name, f"{rate:.2f}", f"{rate / first:.2f}"] for name, rate in rates.items()]
     note = (
-        f"{arguments.batch} photos of {arguments.size} px a step, median of {arguments.rounds} rounds. The plain loop is "
+        f"{arguments.batch} photos of {arguments.size} px a step, or one, median of {arguments.rounds} rounds. The plain loop is "
         "float32 with a DataLoader; the whole loss network sees the photo and the picture. Photos, layers and the weights of "
         "the loss network are the same for all. The steps are of the first half of a training, which looks at no noise."
     )

@@ -92,7 +92,8 @@ class Workshop:
         painting, shown = await run_in_threadpool(self._painting, await read(request, PAINTING))
         url = f"data:image/jpeg;base64,{base64.b64encode(shown).decode()}"
         about = {"width": painting.width, "height": painting.height, "shown": url}
-        return JSONResponse(about | {"faults": list(faults(painting, int(size)))})
+        found = await run_in_threadpool(lambda: list(faults(painting, int(size))))
+        return JSONResponse(about | {"faults": found})
 
     async def list_trainings(self, request: Request):
         """All trainings, in the order of the line, and what the page has to know to offer one."""

@@ -13,6 +13,7 @@ from allaprima.core.errors import AllaprimaError
 from allaprima.models.perceptual import weighted_sum
 from allaprima.models.transformer import start_of, transformer
 from allaprima.train.loss import added_weights, grid_cost, second_view, view_cost
+from allaprima.train.schedule import ABREAST
 from allaprima.train.settings import change
 from allaprima.train.trainer import Diverged, Trainer
 from training import SMALL, STYLE
@@ -30,9 +31,9 @@ def trained(**changes) -> Trainer:
 
 def test_costs_go_down():
     """On photos that were not trained on: those of single steps differ too much from crop to crop."""
-    trainer = Trainer(STYLE, change(SMALL, {"steps": 30, "start": "scratch", "stylization": 0.0}), "cpu")
+    trainer = Trainer(STYLE, change(SMALL, {"steps": 40, "start": "scratch", "stylization": 0.0}), "cpu")
     J = []
-    for steps in (0, 30):
+    for steps in (0, 40):
         while trainer.done < steps:
             trainer.step()
         J.append(np.mean([costs["J"] for costs in trainer.held_out_costs().values()]))
@@ -42,8 +43,9 @@ def test_costs_go_down():
 def test_the_loss_is_a_sum_of_named_terms():
     """J is the sum of its terms times their weights, at each step; what has no weight is not computed."""
     trainer = Trainer(STYLE, change(SMALL, {"tv": 0.5}), "cpu")
-    for _ in range(6):
-        weights = trainer.objective.weights
+    for step in range(6):
+        if step % ABREAST == 0:
+            weights = trainer.objective.weights  # those of all steps that are computed side by side
         row = trainer.step()
         view = [] if trainer.done < 4 else ["noise" if trainer.done % 2 else "motion"]  # from half of the steps on
         assert list(row) == ["J", "content", "style", "tv", *view, "grid"] and row == trainer.history[-1]
@@ -127,12 +129,12 @@ def test_a_view_costs_what_its_picture_shows_of_the_noise():
     trainer.network = lambda photos: 3 * photos
     photos, targets = trainer.batches.at(0)
     view = second_view("noise", photos, SMALL, 0)
-    costs = trainer.costs(photos, targets, view)
+    costs = trainer.costs(trainer.network, photos, targets, view)
     noise = (view.photos - photos)[..., 12:-12, 12:-12].double()
     assert costs["noise"].item() == pytest.approx(9 * noise.square().mean().item() / (2 / 255) ** 2, rel=1e-3)
     assert costs["noise"].item() == pytest.approx(view_cost(3 * photos, 3 * view.photos, view).item(), rel=1e-3)
     assert costs["grid"].item() == pytest.approx(grid_cost(2 * photos).item(), rel=1e-3)
-    alone = trainer.costs(photos, targets, None)
+    alone = trainer.costs(trainer.network, photos, targets, None)
     assert "noise" not in alone and torch.allclose(alone["style"], costs["style"])
 
 
@@ -198,7 +200,7 @@ def test_a_network_without_a_pretrained_start_begins_at_random():
 def test_a_restored_training_makes_the_same_steps():
     whole = trained()
     begun, resumed = (Trainer(STYLE, SMALL, "cpu") for _ in range(2))
-    for _ in range(3):
+    for _ in range(ABREAST):
         begun.step()
     resumed.restore(*begun.state())
     while resumed.done < 6:
@@ -208,16 +210,41 @@ def test_a_restored_training_makes_the_same_steps():
     assert tensors.keys() == again.keys() and all(torch.equal(tensors[key], again[key]) for key in tensors)
 
 
+def test_steps_side_by_side_have_the_gradients_of_the_weights_that_they_began_with():
+    """Of a network that is stepped alone twice from there, in one thread or in two."""
+    alone = Trainer(STYLE, SMALL, "cpu")
+    before = [value.clone() for value in (*alone.network.parameters(), *alone.network.averages())]
+    photos = [alone.views(step) for step in range(ABREAST)]
+    wanted = [alone.gradient(alone.network, step, views) for step, views in enumerate(photos)]
+    assert all(map(torch.equal, (*alone.network.parameters(), *alone.network.averages()), before))
+    torch.set_num_threads(2)
+    beside = Trainer(STYLE, SMALL, "cpu")
+    found = beside.look_ahead()
+    assert torch.get_num_threads() == 2 and len(found) == ABREAST
+    for one, other in zip(wanted, found, strict=True):
+        assert one.names == other.names and torch.allclose(one.means, other.means, rtol=0.01)
+        flat = [torch.cat([g.flatten() for g in each.gradients]) for each in (one, other)]
+        assert torch.nn.functional.cosine_similarity(*flat, dim=0) > 0.99
+        assert all(torch.allclose(a, b, rtol=0.02, atol=1e-5) for a, b in zip(one.averages, other.averages))
+    averages = [average.clone() for average in beside.network.averages()]
+    for _ in range(ABREAST):
+        beside.step()
+    changed = [average - old for average, old in zip(beside.network.averages(), averages)]
+    for difference, *parts in zip(changed, *(each.averages for each in found), strict=True):
+        assert torch.allclose(difference, sum(parts), rtol=1e-3, atol=1e-5)
+
+
 def test_a_step_that_diverges_leaves_the_parameters_as_they_were():
     trainer = Trainer(STYLE, SMALL, "cpu")
-    trainer.step()
+    for _ in range(ABREAST):
+        trainer.step()
     parameters = list(trainer.network.parameters())
     with torch.no_grad():
         parameters[0].fill_(float("nan"))
     before = [parameter.detach().clone() for parameter in parameters]
     with pytest.raises(Diverged):
         trainer.step()
-    assert trainer.done == 1 and all(torch.equal(a, b) for a, b in zip(before[1:], parameters[1:], strict=True))
+    assert trainer.done == ABREAST and all(torch.equal(a, b) for a, b in zip(before[1:], parameters[1:], strict=True))
 
 
 @pytest.mark.parametrize("device", ["cuda:7", "meta", "gpu", "", 3.5])

@@ -61,7 +61,8 @@ class ManyStyles(Trainer):
         self.optimizer = OPTIMIZERS["soap"](common, settings.learning_rate)
         self.own_optimizer = OPTIMIZERS["adam"](own, settings.learning_rate)
         self.terms = self.costs  # never compiled: it differs from step to step
-        self.read_every = 1
+        self.read_every = self.abreast = 1
+        self.copies = [self.network]
 
     def step(self):
         """A step of `Trainer` for one style, whose own parameters move too; returns J and the costs, by name."""
@@ -73,15 +74,15 @@ class ManyStyles(Trainer):
         self.own_optimizer.step()  # passes over the styles without a gradient
         return values
 
-    def settled(self):
+    def settled(self, step):
         return False  # the running averages are those of all styles
 
     def crops(self, count, seed, part=1.0, share=slice(None)):
         # larger ones in the end made a start no better
         return super().crops(count, seed, self.settings.early_size, share)
 
-    def costs(self, photos, content_targets, view):
-        stylized = functional_call(self.network, self.style.parameters, (photos,))
+    def costs(self, network, photos, content_targets, view):
+        stylized = functional_call(network, self.style.parameters, (photos,))
         parts = self.style.loss.parts(stylized, content_targets, self.style.targets)
         return {name: parts[name] for name in self.of_J}
 

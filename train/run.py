@@ -178,7 +178,7 @@ def run(trainer: Trainer, output, *, listener: Listener = ignore, stop: Callable
         listener(Advanced(TASK, trainer.done, note=f"{rate:.1f} photos/s", values=costs))
         if trainer.settings.snapshots and trainer.done in snapshot_steps(total) and ranks.is_first():
             _snapshot(trainer, checkpoint.with_name(f"snapshot-{trainer.done:06d}.safetensors"))
-        if trainer.unread:
+        if trainer.unread or trainer.ahead:
             continue
         stopped = ranks.of_first(stop)
         if stopped or trainer.done % KEEP_EVERY == 0 or trainer.done == total:

@@ -18,6 +18,7 @@ SEEN = 50  # steps whose mean costs steer it: one photo says little
 BETAS = 0.5, 60.0  # the range that it is steered in
 PAINTED = 0.2  # style cost at which a picture is painted; it falls further while steps get smaller
 STEADY = 0.5  # part of the steps from which on pictures are kept from changing with noise and motion
+ABREAST = 2  # steps whose gradients are computed side by side on a CPU, all from the same weights
 GRADIENT = 1e6  # norm that gradients are cut to
 BEGINNING, EXPLODED = 20, 10  # steps, and the multiple of their highest J that is a divergence
 

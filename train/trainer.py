@@ -6,10 +6,14 @@ network's parameters go down the gradient of the J that the optimizer of Gatys e
 
 import hashlib
 import math
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -18,7 +22,7 @@ from allaprima.models.devices import check_device, fast_dtype
 from allaprima.models.loss_network import LossNetwork
 from allaprima.models.perceptual import Objective, PerceptualLoss, balance, weighted_sum
 from allaprima.models.tensors import read_style
-from allaprima.models.transformer import start_of, transformer
+from allaprima.models.transformer import Transformer, start_of, transformer
 from allaprima.train import ranks, schedule
 from allaprima.train.checkpoint import network_weights
 from allaprima.train.loss import View, added_weights, grid_cost, second_view, view_cost, viewed
@@ -38,12 +42,26 @@ class Diverged(Exception):
     """A step that would have made the network worse than useless."""
 
 
+class Gradient(NamedTuple):
+    """What a step has found out, before the network moves.
+
+    gradients: for each parameter, or None. averages: what is added to the network's running averages. names, means: of J and
+    the costs of its terms.
+    """
+
+    gradients: list[torch.Tensor | None]
+    averages: list[torch.Tensor]
+    names: list[str]
+    means: torch.Tensor
+
+
 class Trainer:
     """A training in progress: the network, its optimizer, the objective, the photos, and the history of costs.
 
     style: path of the painting. device: a name, or None for the best there is. listener: is told of a download.
     history: for each step that was read J and the cost of each of its terms, by name, before its weight. unread: the costs
-    of the steps since, still on the device. seconds: spent in steps. rate_factor: halved by a divergence.
+    of the steps since, still on the device. ahead: what the next steps have found out already. seconds: spent in steps.
+    rate_factor: halved by a divergence.
 
     Where several processes make a training (train/ranks.py), `settings.batch` is what all of them do in a step together.
     Raises AllaprimaError for what can't be read, or a device that is not there.
@@ -67,6 +85,8 @@ class Trainer:
         self.style_targets = self.loss.style_targets(painting)
 
         self.terms = torch.compile(self.costs) if self.device.type == "cuda" else self.costs
+        threads = max(1, torch.get_num_threads() // schedule.ABREAST)
+        self.crew = ThreadPoolExecutor(schedule.ABREAST, initializer=torch.set_num_threads, initargs=(threads,))
         self.start_over(settings.steps)
 
     def start_over(self, steps: int) -> None:
@@ -77,6 +97,9 @@ class Trainer:
         self.network = transformer(settings.architecture, self.start)
         self.network.to(self.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.optimizer = OPTIMIZERS[settings.optimizer](self.network.parameters(), settings.learning_rate)
+        self.abreast = schedule.ABREAST if self.device.type == "cpu" else 1
+        self.copies = [deepcopy(self.network) for _ in range(self.abreast)] if self.abreast > 1 else [self.network]
+        self.ahead: deque[Gradient] = deque()
         self.objective.beta = settings.beta
         self.batches = Batches(settings, self.crops, self.loss.content_targets, self.share)
         self.history, self.unread, self.rate_factor, self.seconds = [], [], 1.0, 0.0
@@ -95,28 +118,62 @@ class Trainer:
         """
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate()
-        self.network.train()
-        self.network.vary((self.settings.seed, self.done))
-        if self.settled():
-            self.network.settle()
-        photos, content_targets = self.batches.at(self.done)
-        added = added_weights(self.settings, self.done, self.objective.beta)
-        term = viewed(self.settings, self.done)
-        view = second_view(term, photos, self.settings, self.done, self.share) if term else None
-        costs = self.terms(photos, content_targets, view)
-        J = weighted_sum(self.objective.weights, costs).mean()
-        loss = J + weighted_sum(added, costs)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        means = torch.stack([J, *(cost.mean() for cost in costs.values())]).detach()
-        gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
-        ranks.average([*gradients, *self.network.averages(), means])
+        if not self.ahead:
+            self.ahead.extend(self.look_ahead())
+        gradients, averages, names, means = self.ahead.popleft()
+        for parameter, gradient in zip(self.network.parameters(), gradients, strict=True):
+            parameter.grad = gradient
+        for average, change in zip(self.network.averages(), averages, strict=True):
+            average += change
+        known = [gradient for gradient in gradients if gradient is not None]
+        ranks.average([*known, *self.network.averages(), means])
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), schedule.GRADIENT)
-        self.unread.append((["norm", "J", *costs], torch.cat([norm[None], means])))
+        self.unread.append((["norm", *names], torch.cat([norm[None], means])))
         if self.done % self.read_every == 0 or self.done == self.settings.steps:
             self.read()
         self.optimizer.step()
         return self.history[-1] if self.history else {}
+
+    def look_ahead(self) -> list[Gradient]:
+        """The gradients of the next steps, `abreast` of them, from the weights of now.
+
+        Two threads with a step each take little more than half the time of two that share the pieces of each step, and a
+        gradient that is a step old leads nearly as well (docs/networks.md).
+        """
+        steps = range(self.done, min(self.done - self.done % self.abreast + self.abreast, self.settings.steps))
+        views = [self.views(step) for step in steps]
+        if self.abreast == 1 or torch.get_num_threads() == 1:
+            return list(map(self.gradient, self.copies, steps, views))
+        found = list(self.crew.map(self.gradient, self.copies, steps, views))
+        torch.set_num_threads(torch.get_num_threads())  # what threads of others begin with, which the crew has changed
+        return found
+
+    def views(self, step: int) -> tuple:
+        """What the network paints in a step: photos, their content targets, and their second view, where there is one."""
+        photos, content_targets = self.batches.at(step)
+        term = viewed(self.settings, step)
+        return photos, content_targets, second_view(term, photos, self.settings, step, self.share) if term else None
+
+    def gradient(self, network: Transformer, step: int, views: tuple) -> Gradient:
+        """The gradient of a step. network: ours, or a copy, which gets our weights first."""
+        if network is not self.network:
+            network.load_state_dict(self.network.state_dict())
+        network.train()
+        network.vary((self.settings.seed, step))
+        if self.settled(step):
+            network.settle()
+        before = [average.clone() for average in network.averages()]
+        costs = self.terms(network, *views)
+        J = weighted_sum(self.objective.weights, costs).mean()
+        loss = J + weighted_sum(added_weights(self.settings, step, self.objective.beta), costs)
+        network.zero_grad(set_to_none=True)
+        loss.backward()
+        changes = []
+        for average, old in zip(network.averages(), before, strict=True):
+            changes.append(average - old)
+            average.copy_(old)  # where it is ours, until the step is made
+        means = torch.stack([J, *(cost.mean() for cost in costs.values())]).detach()
+        return Gradient([p.grad for p in network.parameters()], changes, ["J", *costs], means)
 
     def read(self) -> None:
         """Fetch the costs of the unread steps, for which a GPU is waited for; beta follows them. Raises Diverged."""
@@ -129,13 +186,13 @@ class Trainer:
             self.history.append(row)
             self.objective.beta = schedule.steered(self.settings, self.history, self.objective.beta)
 
-    def costs(self, photos, content_targets, view: View | None) -> dict[str, torch.Tensor]:
-        """The cost of each term for the network's pictures of `photos`, by name: of J one for each picture, [N], and those
+    def costs(self, network, photos, content_targets, view: View | None) -> dict[str, torch.Tensor]:
+        """The cost of each term for a network's pictures of `photos`, by name: of J one for each picture, [N], and those
         that are added. The loss network, most of a step's work, need not see the second view."""
         inputs = torch.cat([photos, view.photos]) if view else photos
         # on a CPU the network gains nothing from bfloat16
         with torch.autocast(self.device.type, self.loss.network.dtype, enabled=self.device.type == "cuda"):
-            pictures = self.network(inputs)
+            pictures = network(inputs)
         stylized, *seen = pictures.float().split(len(photos))
         added = {view.term: view_cost(stylized, seen[0], view)} if view else {}
         parts = self.loss.parts(stylized, content_targets, self.style_targets)
@@ -147,13 +204,13 @@ class Trainer:
         """That of the next step."""
         return schedule.learning_rate(self.settings, self.done, self.rate_factor)
 
-    def settled(self) -> bool:
-        """Whether the next step is made with the network as it will run."""
-        return schedule.settled(self.settings, self.done)
-
     def crops(self, count: int, seed: int, part=1.0, share=slice(None)) -> torch.Tensor:
         """Random crops of the photos on the device, as `Photos.batch` has them."""
         return self.photos.batch(count, seed, part, share).to(self.device).contiguous(memory_format=torch.channels_last)
+
+    def settled(self, step: int) -> bool:
+        """Whether a step is made with the network as it will run."""
+        return schedule.settled(self.settings, step)
 
     @torch.no_grad()
     def stylize(self, photo: torch.Tensor) -> torch.Tensor:
@@ -171,7 +228,7 @@ class Trainer:
         return rows
 
     def state(self) -> tuple[dict[str, torch.Tensor], dict]:
-        """All that a continuation needs, as tensors and as plain values, for train/checkpoint.py; where no step is unread."""
+        """All that a continuation needs, as tensors and as plain values, for train/checkpoint.py; where no step is unread or ahead."""
         tensors = {f"network.{key}": value for key, value in self.network.state_dict().items()}
         for number, slots in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{number}.{slot}": torch.as_tensor(value) for slot, value in slots.items()}
@@ -199,6 +256,7 @@ class Trainer:
         self.optimizer.load_state_dict({"state": slots, "param_groups": state["param_groups"]})
         rows = [zip(values["terms"], row, strict=True) for row in tensors["history"].tolist()]
         self.history, self.unread = [{name: cost for name, cost in row if cost != ABSENT} for row in rows], []
+        self.ahead.clear()
         self.objective = self.loss.objective = Objective(**values["objective"])
         self.rate_factor, self.seconds = values["rate_factor"], values["seconds"]
 
