@@ -65,7 +65,7 @@ def train_style(
     checkpoint and previews. settings: None for those that suit the machine, changed by `changes`, settings by name
     (`steps=500`; `help(Settings)` lists them). resume: continue from the checkpoint; only `steps` may differ from its
     settings. overwrite: replace a model and a checkpoint that are there. device: cpu, cuda or mps; None for the best there
-    is. listener: gets the events (core/events.py). stop: asked after each step; True saves a checkpoint and raises
+    is. listener: gets the events (core/events.py). stop: asked every few steps; True saves a checkpoint and raises
     Stopped. name, credit, licence: for the model file. painting: whether that holds the painting, or its Gram matrices alone.
 
     A KeyboardInterrupt loses the steps since the last checkpoint, at most KEEP_EVERY; `stop` loses none. Raises

@@ -137,8 +137,8 @@ class Trainer:
     def look_ahead(self) -> list[Gradient]:
         """The gradients of the next steps, `abreast` of them, from the weights of now.
 
-        Two threads with a step each take little more than half the time of two that share the pieces of each step, and a
-        gradient that is a step old leads nearly as well (docs/networks.md).
+        Two threads with a step each take two thirds of the time of two that share the pieces of each step, and a gradient
+        that is a step old leads nearly as well (docs/networks.md).
         """
         steps = range(self.done, min(self.done - self.done % self.abreast + self.abreast, self.settings.steps))
         views = [self.views(step) for step in steps]
