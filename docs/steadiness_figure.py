@@ -28,7 +28,7 @@ def main():
     parser.add_argument("models", nargs="+", help="model files, or names of styles")
     parser.add_argument("-o", "--output", required=True)
     arguments = parser.parse_args()
-    frames = panned(cv2.cvtColor(cv2.imread(str(PHOTOS / "astronaut.jpg")), cv2.COLOR_BGR2RGB))
+    frames = panned(np.asarray(Image.open(PHOTOS / "astronaut.jpg").convert("RGB")))
     rows = [*strip("the clip", frames)]
     for model in arguments.models:
         stylizer = Stylizer(model)
@@ -48,7 +48,7 @@ def panned(photo):
 
 def shifted(picture, steps):
     """A picture moved by so many steps of the pan."""
-    matrix = np.float32([[1, 0, steps * STEP[0]], [0, 1, steps * STEP[1]]])
+    matrix = np.array([[1, 0, steps * STEP[0]], [0, 1, steps * STEP[1]]], np.float32)
     return cv2.warpAffine(
         picture, matrix, picture.shape[1::-1], flags=cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REFLECT
     )
