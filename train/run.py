@@ -20,11 +20,13 @@ from allaprima.models.tensors import to_image, to_tensor
 from allaprima.train import ranks
 from allaprima.train.card import make_card
 from allaprima.train.checkpoint import checkpoint_of, read_checkpoint, snapshot_steps, write_checkpoint
+from allaprima.train.photos import Batches
+from allaprima.train.schedule import EARLY, REUSE
 from allaprima.train.settings import Settings, change, make_settings
 from allaprima.train.trainer import Diverged, Trainer
 
 TASK = "training"
-PROBE = 24  # steps of the short training by which a long one is planned
+PROBE = 16  # steps of the short training by which a long one is planned
 KEEP_EVERY = 50  # steps between checkpoints; after a divergence or a kill at most so many are done again
 ROLLBACKS = 5  # divergences after which a training is given up
 
@@ -113,16 +115,32 @@ def begin(
 
 
 def _steps_in(minutes: float, trainer: Trainer) -> int:
-    """How many steps so many minutes are, from a training of PROBE steps: it has all kinds of steps in their proportions."""
+    """How many steps so many minutes are, from short trainings, on the smaller crops of most steps and on whole ones, with
+    new batches, of which one step in REUSE needs one, and with the same once more."""
+    _probe(trainer, _batches(trainer, 0))  # slower: all is compiled then
     seconds = 0.0
-    for _ in range(2):  # the first time is slower: all is compiled then
-        trainer.start_over(PROBE)
-        began = time.perf_counter()
-        for _ in range(PROBE):
-            with suppress(Diverged):
-                trainer.step()
-        seconds = time.perf_counter() - began
+    for part, steps in ((EARLY, 2**40), (1 - EARLY, 0)):
+        batches = _batches(trainer, steps)
+        fresh, ready = _probe(trainer, batches), _probe(trainer, batches)
+        seconds += part * (ready + max(0.0, fresh - ready) / REUSE)
     return ranks.of_first(lambda: max(1, round(60 * minutes * PROBE / seconds)))
+
+
+def _batches(trainer: Trainer, steps: int) -> Batches:
+    """The batches of a training of so many steps: of small crops in the beginning of a long one, else of whole ones."""
+    old = trainer.batches
+    return Batches(replace(trainer.settings, steps=steps), old.crops, old.targets, old.share)
+
+
+def _probe(trainer: Trainer, batches: Batches) -> float:
+    """The seconds of a training of PROBE steps: it has all kinds of steps."""
+    trainer.start_over(PROBE)
+    trainer.batches = batches
+    began = time.perf_counter()
+    for _ in range(PROBE):
+        with suppress(Diverged):
+            trainer.step()
+    return time.perf_counter() - began
 
 
 def checked_output(output, style, replaces: bool) -> Path:
