@@ -115,8 +115,10 @@ def begin(
 
 
 def _steps_in(minutes: float, trainer: Trainer) -> int:
-    """How many steps so many minutes are, from short trainings, on the smaller crops of most steps and on whole ones, with
-    new batches, of which one step in REUSE needs one, and with the same once more."""
+    """How many steps so many minutes are, from short trainings: on the smaller crops of most steps and on whole ones.
+
+    Each is made with new batches, of which one step in REUSE needs one, and then with the same ones.
+    """
     _probe(trainer, _batches(trainer, 0))  # slower: all is compiled then
     seconds = 0.0
     for part, steps in ((EARLY, 2**40), (1 - EARLY, 0)):

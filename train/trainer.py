@@ -204,13 +204,13 @@ class Trainer:
         """That of the next step."""
         return schedule.learning_rate(self.settings, self.done, self.rate_factor)
 
-    def crops(self, count: int, seed: int, part=1.0, share=slice(None)) -> torch.Tensor:
-        """Random crops of the photos on the device, as `Photos.batch` has them."""
-        return self.photos.batch(count, seed, part, share).to(self.device).contiguous(memory_format=torch.channels_last)
-
     def settled(self, step: int) -> bool:
         """Whether a step is made with the network as it will run."""
         return schedule.settled(self.settings, step)
+
+    def crops(self, count: int, seed: int, part=1.0, share=slice(None)) -> torch.Tensor:
+        """Random crops of the photos on the device, as `Photos.batch` has them."""
+        return self.photos.batch(count, seed, part, share).to(self.device).contiguous(memory_format=torch.channels_last)
 
     @torch.no_grad()
     def stylize(self, photo: torch.Tensor) -> torch.Tensor:
@@ -228,7 +228,10 @@ class Trainer:
         return rows
 
     def state(self) -> tuple[dict[str, torch.Tensor], dict]:
-        """All that a continuation needs, as tensors and as plain values, for train/checkpoint.py; where no step is unread or ahead."""
+        """All that a continuation needs, as tensors and as plain values, for train/checkpoint.py.
+
+        It is complete where no step is unread or ahead.
+        """
         tensors = {f"network.{key}": value for key, value in self.network.state_dict().items()}
         for number, slots in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{number}.{slot}": torch.as_tensor(value) for slot, value in slots.items()}
