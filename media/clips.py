@@ -13,6 +13,7 @@ import numpy as np
 from av.container import InputContainer
 from av.error import ArgumentError, FFmpegError, InvalidDataError
 from av.format import Flags
+from av.sidedata.sidedata import SideDataContainer
 from av.stream import Disposition
 from av.video.reformatter import VideoReformatter
 
@@ -320,7 +321,8 @@ def _display_matrix(frame):
 
     It maps stored to shown coordinates, (x, y) M = (x', y'), as ISO 14496-12 says of the track header's matrix.
     """
-    side = frame.side_data.get("DISPLAYMATRIX")
+    # Not frame.side_data: that and the frame would hold each other until the next garbage collection.
+    side = SideDataContainer(frame).get("DISPLAYMATRIX")  # pyright: ignore[reportCallIssue]
     if side is None:
         return None
     matrix = np.frombuffer(bytes(side), np.int32).reshape(3, 3)[:2, :2]

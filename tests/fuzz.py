@@ -238,7 +238,8 @@ def _other_model(data, dice):
             with suppress(ValueError):
                 setattr(message, name, dice.choice((*INTERESTING, -1, dice.randrange(30))))
         elif isinstance(value, str | bytes) and value:
-            other = dice.choice([*(node.output[0] for node in model.graph.node), "Loop", "Tile", "Expand", "Div", ""])
+            names = [name for node in model.graph.node for name in node.output[:1]]
+            other = dice.choice([*names, "Loop", "Tile", "Expand", "Div", ""])
             setattr(message, name, value[: dice.randrange(len(value))] if isinstance(value, bytes) else other)
         elif name and hasattr(value, "append") and len(value):
             place = dice.randrange(len(value))
