@@ -177,8 +177,10 @@ class Trainings:
         self._keep(training)
         try:
             failed = await self._listen(training, self.child)
+        except BaseException:  # this task is cancelled, say: the studio ends
+            self._close()
+            raise
         finally:
-            self._close()  # where this task is cancelled, the studio ends
             code = await self.child.wait()
             training.process = 0
         training.about = ""

@@ -5,13 +5,17 @@
 
 After the kill no final name may hold half a file; after the second run the folder must hold what an undisturbed run
 leaves, and nothing else. A moment follows from its number: the k-th time that the work opens, renames, makes or removes
-something there, or a time.
+something there, or a time. The studio's line of trainings has a process for each: at an event the studio alone is killed,
+and at a time both are.
 """
 
 import argparse
+import asyncio
 import hashlib
+import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -56,6 +60,8 @@ def work(kind: str, inputs: Path, output: Path) -> None:
         from allaprima.serve.site import export_web
 
         export_web([inputs / "tiny.onnx"], output / "site")
+    elif kind == "studio":
+        asyncio.run(_trainings(output))
     else:
         import torch
 
@@ -71,7 +77,29 @@ def work(kind: str, inputs: Path, output: Path) -> None:
         )
 
 
-KINDS = ("folder", "video", "archive", "export", "training")
+async def _trainings(library: Path) -> None:
+    """Two trainings in the studio's line, added where they are not there, until both are done."""
+    from allaprima.serve import trainings
+    from allaprima.serve.library import Library
+    from training import STYLE
+
+    trainings.WORKER = "small_worker"  # beside this file
+    os.environ["PYTHONPATH"] = str(Path(__file__).parent)
+    line = trainings.Trainings(Library(library))
+    line.load()
+    for name in ("first", "second"):
+        if name not in [each.name for each in line.all.values()]:
+            line.add(name, STYLE.read_bytes(), b"shown", minutes=0.01, style_size=64)
+    working = asyncio.create_task(line.work())
+    while not all(each.state == trainings.DONE for each in line.all.values()):
+        failed = [each.about for each in line.all.values() if each.state == trainings.FAILED]
+        assert not failed, failed
+        await asyncio.sleep(0.05)
+    working.cancel()
+    line.library.release()
+
+
+KINDS = ("folder", "video", "archive", "export", "training", "studio")
 MANIFEST = ".allaprima"  # of an archive: who wrote what, and when, is not the same twice
 
 
@@ -88,7 +116,7 @@ def child(kind: str, inputs: Path, output: Path, event: int, seconds: float) -> 
 
     def later():
         time.sleep(seconds)
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.killpg(0, signal.SIGKILL)
 
     sys.addaudithook(watch)
     began = time.monotonic()
@@ -101,16 +129,24 @@ def child(kind: str, inputs: Path, output: Path, event: int, seconds: float) -> 
 def start(kind, inputs, output, event=-1, seconds=-1.0):
     output.mkdir(exist_ok=True)
     command = [sys.executable, __file__, kind, "--child", inputs, output, event, seconds]
-    return subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    return subprocess.run(list(map(str, command)), capture_output=True, text=True, start_new_session=True)
 
 
 def contents(folder: Path) -> dict[str, object]:
-    """What is in each file, apart from how long it took to make it."""
+    """What is in each file, apart from how long it took to make it. A training of the studio is called by its name."""
     files = [path for path in folder.rglob("*") if path.is_file() and path.parent.name != MANIFEST]
-    return {str(path.relative_to(folder)): _content(path) for path in files}
+    names = {path.parent.name: json.loads(path.read_text())["name"] for path in files if path.name == "training.json"}
+    return {
+        "/".join(names.get(part, part) for part in path.relative_to(folder).parts): _content(path) for path in files
+    }
 
 
 def _content(path):
+    if path.name == "training.json":
+        kept = json.loads(path.read_text())
+        return [kept[key] for key in ("name", "state", "steps", "done", "style", "process")]
+    if path.name == "log.txt" or path.suffix == ".html":
+        return ""
     if path.suffix == ".onnx":
         import onnx
 
@@ -146,7 +182,7 @@ class Trials:
         killed = start(self.kind, self.inputs, output, **moment)
         assert killed.returncode in (0, -signal.SIGKILL), killed.stderr
         for name, content in contents(output).items():  # reading a checkpoint checks it
-            steady = self.kind != "training" or name.endswith(".onnx")
+            steady = self.kind not in ("training", "studio") or re.search(r"(?<!moment)\.onnx$", name)
             if not any(part.startswith(".") for part in Path(name).parts) and steady:
                 assert content == self.wanted[name], f"{name} is not whole after {moment}"
         again = start(self.kind, self.inputs, output)

@@ -1,5 +1,6 @@
 """The studio's trainings, over HTTP: the line, stopping, a server that is killed, and who is not answered."""
 
+import asyncio
 import io
 import json
 
@@ -95,6 +96,25 @@ def test_a_line_of_trainings_outlives_a_killed_studio(open_studio, tmp_path):
     assert not (tmp_path / "library" / ".studio").exists()
     kept = json.loads((folder / "training.json").read_text())
     assert kept["state"] == "training"  # and goes on with the next studio
+
+
+def test_a_process_that_has_said_all_may_take_its_time_to_end(tmp_path, monkeypatch):
+    """Also one that made no step, since all were made before the studio was killed."""
+    (tmp_path / "ends_slowly.py").write_text("import os, time\nos.close(1)\ntime.sleep(0.5)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr("allaprima.serve.trainings.WORKER", "ends_slowly")
+
+    async def train():
+        line = Trainings(Library(tmp_path / "library"))
+        training = line.add("first", b"painting", b"shown", 0.1, 64)
+        working = asyncio.create_task(line.work())
+        while training.state in ("waiting", "training"):
+            await asyncio.sleep(0.02)
+        working.cancel()
+        return training
+
+    training = asyncio.run(train())
+    assert training.state == "done", training.about
 
 
 def test_what_can_not_be_trained_on_is_a_sentence(open_studio):
