@@ -54,6 +54,13 @@ def test_beta_is_steered_to_the_style_and_not_beyond_the_stylization(step, rows,
     assert schedule.steered(replace(LONG, stylization=0.0), history, beta) == beta
 
 
+@pytest.mark.parametrize(
+    "steps, batch, cost", [(100, 1, 0.2), (1800, 1, 0.2), (28800, 1, 0.1), (7200, 4, 0.1), (450, 64, 0.1)]
+)
+def test_a_longer_training_is_to_reach_more_of_the_style(steps, batch, cost):
+    assert schedule.painted(Settings(steps=steps, batch=batch)) == pytest.approx(cost)
+
+
 @pytest.mark.parametrize("batch, ready", [(1, 64), (4, 16), (64, 4)])
 def test_batches_come_back_in_random_order(batch, ready):
     numbers = [schedule.batch_number(replace(LONG, batch=batch), step) for step in range(1000)]

@@ -17,6 +17,7 @@ STEER = 0.1, 0.8  # parts of the steps between which beta is steered
 SEEN = 50  # steps whose mean costs steer it: one photo says little
 BETAS = 0.5, 60.0  # the range that it is steered in
 PAINTED = 0.2  # style cost at which a picture is painted; it falls further while steps get smaller
+SKETCH, DEEPER = 1800, 0.25  # photos in a training up to which that holds, and the power with which it falls beyond
 STEADY = 0.5  # part of the steps from which on pictures are kept from changing with noise and motion
 ABREAST = 2  # steps whose gradients are computed side by side on a CPU, all from the same weights
 GRADIENT = 1e6  # norm that gradients are cut to
@@ -40,17 +41,23 @@ def settled(settings: Settings, step: int) -> bool:
     return np.random.default_rng((settings.seed, step, 1)).random() < part
 
 
+def painted(settings: Settings) -> float:
+    """The style cost that a training is to reach: more photos are for more of the style at a photo as near as before, and
+    not only for a nearer one."""
+    return PAINTED * min(1.0, (SKETCH / (settings.steps * settings.batch)) ** DEEPER)
+
+
 def steered(settings: Settings, history: list[dict[str, float]], beta: float) -> float:
     """The beta for the next step, from that of the last one and the costs of the steps so far.
 
-    It rises until the style is there (PAINTED), but not beyond the content cost that the settings allow; not while the
+    It rises until the style is there (`painted`), but not beyond the content cost that the settings allow; not while the
     first shapes appear, and not once steps are small, so that the end of a training is that of one objective.
     """
     s, step = settings, len(history)
     if not (s.stylization and s.alpha and beta and STEER[0] <= step / s.steps < STEER[1]):
         return beta
     content, style = (np.mean([row[name] for row in history[-SEEN:]]) for name in ("content", "style"))
-    missing = max(-1.0, min(1.0, math.log(style / PAINTED), math.log(s.stylization / content)))
+    missing = max(-1.0, min(1.0, math.log(style / painted(s)), math.log(s.stylization / content)))
     beta = beta * math.exp(missing * min(0.02, 30 / s.steps))
     return max(BETAS[0], min(BETAS[1], beta))
 

@@ -77,8 +77,8 @@ class Settings:
     stylization: float = _setting(
         0.75,
         OBJECTIVE,
-        "How far from the photo a style may go: beta is steered until a fifth of the style cost is left, but not beyond "
-        "this content cost, where 1 is that of another photo; 0 leaves beta as it is.",
+        "How far from the photo a style may go: beta is steered until a fifth of the style cost is left, less in a long "
+        "training, but not beyond this content cost, where 1 is that of another photo; 0 leaves beta as it is.",
         least=0,
     )
     stability: float = _setting(
