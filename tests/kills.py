@@ -187,7 +187,9 @@ class Trials:
                 assert content == self.wanted[name], f"{name} is not whole after {moment}"
         again = start(self.kind, self.inputs, output)
         assert again.returncode == 0, again.stderr
-        assert contents(output) == self.wanted, f"another result after {moment}"
+        found = contents(output)
+        other = [name for name in found.keys() | self.wanted.keys() if found.get(name) != self.wanted.get(name)]
+        assert not other, f"{other} differ after {moment}"
         left = [path.name for path in output.rglob("*") if path.name.startswith(".") and path.name != MANIFEST]
         assert not left, f"{left} stay after {moment}"
         shutil.rmtree(output)

@@ -159,8 +159,19 @@ def test_a_finished_training_goes_on_with_more_steps(trained, tmp_path):
     output = tmp_path / "more.onnx"
     checkpoint_of(output).parent.mkdir()
     checkpoint_of(output).write_bytes(checkpoint_of(trained[0]).read_bytes())
-    train_style(STYLE, output, steps=8, resume=True)
+    events = []
+    train_style(STYLE, output, steps=8, resume=True, listener=events.append)
     assert len(weights(checkpoint_of(output))["history"]) == 8
+    assert [event.done for event in events if isinstance(event, Advanced)] == [6, 7, 8]
+
+
+def test_a_training_whose_steps_are_all_done_says_so(trained, tmp_path):
+    """Killed before its model was written, say."""
+    output, events = tmp_path / "whole.onnx", []
+    checkpoint_of(output).parent.mkdir()
+    checkpoint_of(output).write_bytes(checkpoint_of(trained[0]).read_bytes())
+    train_style(STYLE, output, resume=True, listener=events.append)
+    assert [event.done for event in events if isinstance(event, Advanced)] == [6] and output.exists()
 
 
 def test_divergence_goes_back_and_halves_the_rate(tmp_path, monkeypatch):

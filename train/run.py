@@ -184,6 +184,8 @@ def run(trainer: Trainer, output, *, listener: Listener = ignore, stop: Callable
     if ranks.is_first() and not trainer.done:
         write_checkpoint(checkpoint, *good)
     listener(Started(TASK, total, "steps", _about(trainer, output)))
+    if trainer.done:  # maybe all: then no step tells how many
+        listener(Advanced(TASK, trainer.done))
     while trainer.done < total:
         tick = time.perf_counter()
         try:
