@@ -5,6 +5,7 @@ All that is known of a training is in its folder, so a restart of the server goe
 
 import asyncio
 import json
+import re
 import secrets
 import shutil
 import sys
@@ -67,6 +68,9 @@ class Trainings:
         if not self.library.trainings.is_dir():
             return
         self.library.claim()
+        for folder in self.library.trainings.glob("*"):
+            if re.fullmatch("[0-9a-f]{16}", folder.name) and not (folder / "training.json").exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of one that was being added when the studio was killed
         known = {field.name for field in fields(Training)}
         found = []
         for path in self.library.trainings.glob("*/training.json"):

@@ -117,6 +117,17 @@ def test_a_process_that_has_said_all_may_take_its_time_to_end(tmp_path, monkeypa
     assert training.state == "done", training.about
 
 
+def test_a_training_that_was_being_added_when_the_studio_was_killed_is_forgotten(tmp_path):
+    line = Trainings(Library(tmp_path))
+    kept = line.folder(line.add("kept", b"painting", b"shown", 0.1, 64))
+    half, other = line.library.trainings / ("0" * 16), line.library.trainings / "notes"
+    for folder in (half, other):
+        folder.mkdir()
+        (folder / "painting").write_bytes(b"painting")
+    line.load()
+    assert kept.exists() and other.exists() and not half.exists()
+
+
 def test_what_can_not_be_trained_on_is_a_sentence(open_studio):
     studio = open_studio()
     for query, body, words in [
