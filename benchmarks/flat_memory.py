@@ -1,6 +1,6 @@
 """Memory that long work holds: after a tenth of it, after half, and at its end.
 
-    uv run --extra train --extra web python benchmarks/flat_memory.py             # all kinds of work, an hour and a half
+    uv run --extra train --extra web python benchmarks/flat_memory.py             # all kinds of work, an hour
     uv run --extra train --extra web python benchmarks/flat_memory.py live --part 0.01  # one of them, a hundredth of it
 
 Each kind runs in a process of its own, which is asked for its resident memory; a server with the processes in which it
@@ -33,9 +33,13 @@ WORK = {  # kind: (how many, of what)
     "training": (3_000, "steps of live"),
     "video": (45_000, "frames, 30 minutes"),
     "pictures": (100_000, "pictures"),
-    "live": (1_000_000, "frames, 9 hours of a camera"),
+    "live": (300_000, "frames, 3 hours of a camera"),
     "requests": (10_000, "requests"),
 }
+NOTE = """Resident memory of the process; of a server, with the processes in which it reads pictures. Pictures and frames have
+160x120 pixels, crops 128. The second half of a training has second views and, from 0.7 on, larger crops.
+
+"""
 FIRST = 0.1  # the part of the work after which memory should not grow
 SIDE, RATE = (160, 120), 25
 
@@ -170,7 +174,7 @@ def main():
         rows.append(row(kind, options.part))
         print(*rows[-1], sep=", ", file=sys.stderr, flush=True)
     head = ["work", "how much", "after a tenth", "after half", "at the end", "most since a tenth"]
-    publish("Memory that long work holds", table(head, rows), options.write)
+    publish("Memory that long work holds", NOTE + table(head, rows), options.write)
 
 
 if __name__ == "__main__":
