@@ -142,6 +142,8 @@ def contents(folder: Path) -> dict[str, object]:
 
 
 def _content(path):
+    if path.name.startswith("."):  # a part, which need not be whole
+        return hashlib.sha256(path.read_bytes()).hexdigest()
     if path.name == "training.json":
         kept = json.loads(path.read_text())
         return [kept[key] for key in ("name", "state", "steps", "done", "style", "process")]

@@ -3,6 +3,8 @@
 import asyncio
 import io
 import json
+import subprocess
+import sys
 
 import psutil
 import pytest
@@ -115,6 +117,16 @@ def test_a_process_that_has_said_all_may_take_its_time_to_end(tmp_path, monkeypa
 
     training = asyncio.run(train())
     assert training.state == "done", training.about
+
+
+def test_a_process_whose_studio_is_gone_when_it_begins_writes_nothing(tmp_path):
+    """The next studio may not know of it, and trains in the same folder."""
+    line = Trainings(Library(tmp_path))
+    folder = line.folder(line.add("first", STYLE.read_bytes(), b"shown", 0.01, 64))
+    before = sorted(folder.iterdir())
+    command = [sys.executable, "-m", "allaprima.commands.worker", folder]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert done.returncode == 0 and sorted(folder.iterdir()) == before, done.stderr
 
 
 def test_a_training_that_was_being_added_when_the_studio_was_killed_is_forgotten(tmp_path):
