@@ -206,9 +206,8 @@ def run(trainer: Trainer, output, *, listener: Listener = ignore, stop: Callable
         if stopped or trainer.done % KEEP_EVERY == 0 or trainer.done == total:
             good = _copy(trainer.state())
             if ranks.is_first():
-                _preview(
-                    trainer, checkpoint.with_name(f"preview-{trainer.done:06d}.jpg")
-                )  # before what tells of this step
+                # Before the checkpoint, which tells that this step is done
+                _preview(trainer, checkpoint.with_name(f"preview-{trainer.done:06d}.jpg"))
                 write_checkpoint(checkpoint, *good)
         if stopped and trainer.done < total:
             raise Stopped(trainer.done, checkpoint)
