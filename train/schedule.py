@@ -16,8 +16,8 @@ SETTLE = 0.1, 0.7  # parts of the steps: none before, all after are made with th
 STEER = 0.1, 0.8  # parts of the steps between which beta is steered
 SEEN = 50  # steps whose mean costs steer it: one photo says little
 BETAS = 0.5, 60.0  # the range that it is steered in
-PAINTED = 0.2  # style cost at which a picture is painted; it falls further while steps get smaller
-SKETCH, DEEPER = 1800, 0.25  # photos in a training up to which that holds, and the power with which it falls beyond
+PAINTED, LEAST = 0.2, 0.1  # style cost at which a picture is painted, of a short and of a long training (`painted`)
+SKETCH, DEEPER = 1800, 0.25  # photos up to which a training is short, and the power of their number with which it falls
 STEADY = 0.5  # part of the steps from which on pictures are kept from changing with noise and motion
 ABREAST = 2  # steps whose gradients are computed side by side on a CPU, all from the same weights
 GRADIENT = 1e6  # norm that gradients are cut to
@@ -42,9 +42,12 @@ def settled(settings: Settings, step: int) -> bool:
 
 
 def painted(settings: Settings) -> float:
-    """The style cost that a training is to reach: more photos are for more of the style at a photo as near as before, and
-    not only for a nearer one."""
-    return PAINTED * min(1.0, (SKETCH / (settings.steps * settings.batch)) ** DEEPER)
+    """The style cost that a training is to reach; it ends below, as steps get smaller.
+
+    More photos are for more of the style, and not only for a nearer photo. With less than LEAST, the strokes of a quiet
+    painting would cover faces.
+    """
+    return max(LEAST, PAINTED * min(1.0, (SKETCH / (settings.steps * settings.batch)) ** DEEPER))
 
 
 def steered(settings: Settings, history: list[dict[str, float]], beta: float) -> float:
