@@ -76,9 +76,8 @@ def _train(folder: Path, tell: Listener) -> None:
             raise training.Stopped(trainer.done, training.checkpoint_of(output))
         tell(event)
 
-    if (
-        stop.is_set()
-    ):  # a studio that was killed just now may not have kept that we are at work, and the next one begins
+    if stop.is_set():
+        # A studio that was killed just now may not have kept that we are at work, and the next one trains here too.
         return
     with suppress(training.Stopped):
         training.run(trainer, output, listener=stepping, stop=stop.is_set)

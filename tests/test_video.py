@@ -130,7 +130,7 @@ def test_the_rotation_note_of_a_phone_is_applied(tmp_path, matrix, turn):
 
 
 def test_a_decoded_frame_is_freed_when_it_was_used(tmp_path):
-    """Not by the next garbage collection, before which two hundred of them, 6 MB each in 4K, could lie there."""
+    """Not by the next garbage collection, before which two hundred of them, 12 MB each in 4K, could lie there."""
     source = clips.set_display_matrix(
         clips.write_clip(tmp_path / "in.mp4", clips.panned(20, 96, 64)), clips.TURNED_RIGHT
     )
