@@ -193,7 +193,7 @@ def training_loss(card: Card, style=None, loss_weights=None, listener: Listener 
     """
     named = {name: card.settings[name] for name in ("loss_network", "pooling", "style_size") if name in card.settings}
     settings = Settings(**named)  # which refuses what no training has: a card can be a stranger's
-    network = default_network(settings.loss_network, settings.pooling, loss_weights)
+    network = default_network(settings.loss_network, settings.pooling, loss_weights, listener)
     device, image = network.mean.device, painting_of(card, style)
     if image is None and not (card.grams and card.objective):
         raise AllaprimaError("The model file does not hold its painting: give it with --style.")

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from allaprima.baseline.optimizer import Descent, Result, Step, optimize, progress
-from allaprima.core.checks import check_path, check_paths, check_whole
+from allaprima.core.checks import check_kind, check_path, check_paths, check_whole
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Listener, Started, Wrote, ignore
 from allaprima.core.files import check_outputs, write_atomically
@@ -22,7 +22,8 @@ def optimize_files(
     with `every` = k the picture of every k-th iteration into the folder `<output>_steps`.
 
     content: the photo's path. styles: a list of the paintings' paths. size: long side in pixels that the photo is
-    scaled down to. overwrite: replace files that allaprima did not make. options: those of `optimize`. Raises AllaprimaError for files and values that can't be used.
+    scaled down to. overwrite: replace files that allaprima did not make. options: those of `optimize`.
+    Raises AllaprimaError for files and values that can't be used.
     """
     content, styles = check_path("content", content), check_paths("styles", styles)
     output = check_path("output", output)
@@ -33,11 +34,16 @@ def optimize_files(
         trace = check_path("trace", trace)
         if trace.suffix.lower() not in (".csv", ".json"):
             raise AllaprimaError(f"The trace must be a .csv or .json file, not {trace}.")
-    outputs = [output, trace] if trace else [output]
+    scales, descent = options.get("scales", 1), options.get("descent") or Descent()
+    check_whole(1, scales=scales)
+    check_kind(Descent, descent=descent)
+    total = scales * descent.iterations
+    folder = output.with_name(f"{output.stem}_steps")
+    pictures = {k: folder / f"{k:05d}{output.suffix}" for k in range(0, total + 1, every)} if every else {}
+    there = [path for k, path in pictures.items() if k == 0 or path.exists()]  # the first stands for the folder
+    outputs = [output, *([trace] if trace else []), *there]
     check_outputs(outputs, [content, *styles], overwrite=overwrite, listener=listener)
     photo, paintings = read_photo(content, size), [read_rgb(style) for style in styles]
-    folder = output.with_name(f"{output.stem}_steps")
-    total = options.get("scales", 1) * (options.get("descent") or Descent()).iterations
     height, width = photo.shape[:2]
     steps = f", and every {every} of them into {folder}" if every else ""
     about = f"Writing {output} ({width}x{height}) after {total} iterations{steps}. Ctrl-C keeps the best so far."
@@ -45,8 +51,8 @@ def optimize_files(
 
     def each(step, picture):
         listener(progress(step))
-        if every and step.iteration % every == 0:
-            write_rgb(folder / f"{step.iteration:05d}{output.suffix}", to_image(picture))
+        if step.iteration in pictures:
+            write_rgb(pictures[step.iteration], to_image(picture))
 
     result = optimize(photo, paintings, each=each, **options)
     write_rgb(output, result.image)

@@ -135,7 +135,7 @@ def optimize(
     photo = _pixels("content", content)
     paintings = [_pixels("styles", style) for style in (styles if isinstance(styles, list | tuple) else [styles])]
     shares = _shares(style_weights, len(paintings))
-    network, descent = network or default_network(), descent or Descent()
+    network, descent = network or default_network(listener=listener), descent or Descent()
     photo, *paintings = (to_tensor(picture).to(network.mean.device) for picture in (photo, *paintings))
     target = photo
     if keep_colors:
@@ -379,7 +379,10 @@ def _long_side(picture, side):
     return _resize(picture, [max(32, round(n * ratio)) for n in picture.shape[-2:]])
 
 
-def default_network(name="vgg16_oxford", pooling="max", weights=None) -> LossNetwork:
-    """The loss network on the best device, in bfloat16 where that is faster (L-BFGS gets as far in it)."""
+def default_network(name="vgg16_oxford", pooling="max", weights=None, listener: Listener = ignore) -> LossNetwork:
+    """The loss network on the best device, in bfloat16 where that is faster (L-BFGS gets as far in it).
+
+    listener: is told of a download.
+    """
     device = default_device()
-    return LossNetwork(name, pooling, weights, fast_dtype(device)).to(device)
+    return LossNetwork(name, pooling, weights, fast_dtype(device), listener).to(device)

@@ -94,7 +94,7 @@ def baseline(
             overwrite=overwrite,
             listener=listener,
             objective=objective,
-            network=optimizer.default_network(loss_network, pooling, loss_weights),
+            network=optimizer.default_network(loss_network, pooling, loss_weights, listener),
             descent=optimizer.Descent(method, iterations, history, learning_rate),
             balanced=not raw_weights,
             style_weights=_numbers(style_weights),

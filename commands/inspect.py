@@ -251,7 +251,9 @@ def _run(name, *arguments, **options):
 
 def _network(name, weights):
     """The loss network in float32: bfloat16 would make neighbouring activations equal."""
-    return import_with_extra("allaprima.models.loss_network").LossNetwork(name, weights=weights)
+    network = import_with_extra("allaprima.models.loss_network").LossNetwork
+    with Terminal() as listener:
+        return network(name, weights=weights, listener=listener)
 
 
 def _names(text):

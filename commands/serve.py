@@ -6,8 +6,8 @@ from typing import Annotated
 from typer import Option
 
 from allaprima.commands.styles import Provider, Threads
-from allaprima.commands.terminal import Terminal, say
-from allaprima.core.errors import import_with_extra
+from allaprima.commands.terminal import Terminal, console, say
+from allaprima.core.errors import AllaprimaError, import_with_extra
 
 
 def studio(
@@ -48,6 +48,8 @@ def serve(
     curl --data-binary @photo.jpg 'localhost:8018/api/stylize?style=wave' -o painted.jpg
     """
     service = import_with_extra("allaprima.serve.service")
+    if token is None and console.quiet and service.needs_token(host):
+        raise AllaprimaError("The token that is made would not be seen with --quiet: give one with --token.")
     service.serve(
         host,
         port,

@@ -46,10 +46,10 @@ class Controls:
     steady: bool = False
 
     def __post_init__(self):
-        if not isinstance(self.strength, Real) or not 0 <= self.strength <= 1:
+        if not _within(self.strength, 0, 1):
             raise AllaprimaError(f"strength must be a number from 0 to 1, not {self.strength!r}.")
-        if self.stroke is not None and not (isinstance(self.stroke, Real) and STROKES[0] <= self.stroke <= STROKES[1]):
-            least, most = STROKES
+        least, most = STROKES
+        if self.stroke is not None and not _within(self.stroke, least, most):
             raise AllaprimaError(f"stroke must be a number from {least} to {most}, or None, not {self.stroke!r}.")
         for name in ("keep_colors", "steady"):
             if not isinstance(value := vars(self)[name], bool):
@@ -125,6 +125,11 @@ class Card:
             version=metadata.get("version", ""),
             format=number,
         )
+
+
+def _within(value: object, least: float, most: float) -> bool:
+    """Is it a number, True and False not being any, of that range?"""
+    return isinstance(value, Real) and not isinstance(value, bool) and least <= float(value) <= most
 
 
 def _to_text(value: Any) -> str:

@@ -34,19 +34,18 @@ def warp(picture, flow, spare=False):
     spare: the array of the flow is not needed any more, and is used for what comes between.
     """
     places = cv2.add(flow, _grid(*flow.shape[:2]), dst=flow if spare else None)
-    color = picture.dtype == np.uint8 and picture.shape[2:] == (
-        3,
-    )  # OpenCV moves four channels in half the time of three
+    # OpenCV moves four channels in half the time of three
+    color = picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3
     source = cv2.cvtColor(picture, cv2.COLOR_RGB2RGBA) if color else picture
     moved = cv2.remap(source, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # pyright: ignore
     return cv2.cvtColor(moved, cv2.COLOR_RGBA2RGB) if color else moved
 
 
 def inside(flow):
-    """Where what is seen now was in the earlier picture: bool [H, W]."""
+    """Where what is seen now was in the earlier picture, up to half a pixel: bool [H, W]."""
     height, width = flow.shape[:2]
     x, y = cv2.split(cv2.add(flow, _grid(height, width)))
-    return (x >= 0) & (x < width - 1) & (y >= 0) & (y < height - 1)
+    return (x > -0.5) & (x < width - 0.5) & (y > -0.5) & (y < height - 0.5)
 
 
 def agree(flow, forward):

@@ -91,9 +91,12 @@ class LossNetwork(nn.Module):
                 state = _rename_torchvision(_torchvision_state(self.name, weights, listener), self.convs)
             self.convs.load_state_dict({key: value.float() for key, value in state.items()})
         except UNREADABLE as error:
-            raise AllaprimaError(
-                f"The weights {weights or OXFORD_WEIGHTS} can't be read as {self.name}: give a file of that network."
-            ) from error
+            file = weights or (OXFORD_WEIGHTS if self.name == "vgg16_oxford" else _cached(self.name))
+            again = (
+                "install allaprima again" if self.name == "vgg16_oxford" else "delete it, so that it is fetched again"
+            )
+            remedy = "give a file of that network" if weights else again
+            raise AllaprimaError(f"The weights {file} can't be read as {self.name}: {remedy}.") from error
 
     def forward(self, images: torch.Tensor, layers) -> dict[str, torch.Tensor]:
         """Activations [N, C, h, w] at each of `layers`, in the network's dtype; stops at the deepest of them.
@@ -144,10 +147,7 @@ def _torchvision_state(name, weights, listener):
     """torchvision's weights as a state dict, from a file or through torchvision (its cache, else a download)."""
     if weights:
         return torch.load(weights, map_location="cpu", weights_only=True)
-    from torchvision import models
-
-    source = {"vgg16": models.VGG16_Weights, "vgg19": models.VGG19_Weights}[name].IMAGENET1K_V1
-    file = Path(torch.hub.get_dir()) / "checkpoints" / source.url.rsplit("/", 1)[-1]
+    source, file = _source(name), _cached(name)
     if not file.exists():
         listener(Warned(f"The weights of {name} are downloaded once, 0.6 GB, to {file.parent}."))
     try:
@@ -157,6 +157,17 @@ def _torchvision_state(name, weights, listener):
             f"The weights of {name} are not on this machine and can't be downloaded: put torchvision's "
             f"{file.name} into {file.parent}, or name it with --loss-weights."
         ) from error
+
+
+def _source(name):
+    from torchvision import models
+
+    return {"vgg16": models.VGG16_Weights, "vgg19": models.VGG19_Weights}[name].IMAGENET1K_V1
+
+
+def _cached(name):
+    """Where torchvision keeps the weights that it has fetched."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / _source(name).url.rsplit("/", 1)[-1]
 
 
 def _rename_torchvision(state, convs):

@@ -2,7 +2,7 @@
 
 A message either way is binary: one line of JSON, a line feed, and the pixels, uint8 [H, W, 4] RGBA or [H, W, 3] RGB.
 
-    {"id": 7, "width": 640, "height": 480, "style": "wave", "strength": 0.8}    a frame; each of Controls may be in it
+    {"id": 7, "width": 640, "height": 480, "style": "wave", "strength": 0.8}    a frame; each of CONTROLS may be in it
     {"id": 7, "width": 640, "height": 480}                                      it, painted: the same kind of pixels
     {"id": 7, "error": "There is no style ..."}                                 no pixels follow
 

@@ -1,10 +1,9 @@
 """The API in the words of OpenAPI 3.1 (https://spec.openapis.org/oas/v3.1.1.html): what GET /openapi.json answers."""
 
-from dataclasses import fields
-
 from allaprima.core import __version__
-from allaprima.core.contract import STROKES, Controls
+from allaprima.core.contract import STROKES
 from allaprima.infer.library import DEFAULT_STYLE
+from allaprima.serve.parameters import CONTROLS
 
 RANGES = {
     "strength": {"minimum": 0, "maximum": 1, "default": 1},
@@ -37,8 +36,8 @@ def document(formats) -> dict:
         "style": {"type": "string", "default": DEFAULT_STYLE, "description": "A name that GET /api/styles lists."},
         "format": {"enum": list(formats), "description": "Of the answer; if not given, that of the picture, or jpeg."},
     } | {
-        field.name: {"type": "boolean" if isinstance(field.default, bool) else "number"} | RANGES.get(field.name, {})
-        for field in fields(Controls)
+        name: {"type": "boolean" if isinstance(default, bool) else "number"} | RANGES.get(name, {})
+        for name, default in CONTROLS.items()
     }
     picture = {"type": "string", "contentMediaType": "application/octet-stream"}
     form = {"type": "object", "required": ["picture"], "properties": {"picture": picture} | parameters}

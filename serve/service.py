@@ -185,6 +185,11 @@ def service_app(service: Service, names=(), token: str | None = None) -> Starlet
     )
 
 
+def needs_token(host: str) -> bool:
+    """Whether others than this machine can reach what listens at the address."""
+    return host not in (LOOPBACK, "localhost", "::1")
+
+
 def serve(
     host=LOOPBACK,
     port=8018,
@@ -205,7 +210,7 @@ def serve(
     Raises AllaprimaError for bad input and when the address can't be listened at.
     """
     about = "The service is at {address}, its API at {address}openapi.json. Ctrl-C ends it."
-    if token is None and host not in (LOOPBACK, "localhost", "::1"):
+    if token is None and needs_token(host):
         token = secrets.token_urlsafe(24)
         about = f"{about} In a browser: {{address}}?token={token}, in programs: Authorization: Bearer {token}"
     if token is not None and not (len(token) >= 16 and set(token) <= TOKEN):

@@ -79,6 +79,18 @@ def test_the_command_writes_picture_trace_and_steps(files, content):
     assert np.array_equal(np.asarray(Image.open(steps[2])), painted)
 
 
+def test_pictures_of_steps_never_take_the_place_of_an_input_or_of_another_file(files):
+    steps, options = files / "out_steps", {"every": 2, "size": 64, "descent": Descent(iterations=4)}
+    steps.mkdir()
+    first = steps / "00000.png"
+    first.write_bytes((files / "photo.png").read_bytes())
+    with pytest.raises(AllaprimaError, match="is an input"):
+        optimize_files(first, [files / "painting.png"], files / "out.png", overwrite=True, **options)
+    with pytest.raises(AllaprimaError, match="00000.png already exists"):
+        optimize_files(files / "photo.png", [files / "painting.png"], files / "out.png", **options)
+    assert first.read_bytes() == (files / "photo.png").read_bytes() and not (files / "out.png").exists()
+
+
 def test_a_json_trace_says_the_same_and_events_tell_of_each_file(files, network, capfd):
     events = []
     result = optimize_files(

@@ -68,6 +68,11 @@ def test_standard_input_and_output(tmp_path, tiny_model, kind):
     assert allaprima("stylize", "-", "a.png", "-m", tiny_model).returncode == 2
 
 
+def test_a_token_that_nobody_would_see_is_not_made():
+    done = allaprima("serve", "--host", "0.0.0.0", "-q")
+    assert done.returncode == 2 and b"give one with --token" in done.stderr
+
+
 def test_quiet(tmp_path, tiny_model):
     (tmp_path / "a.png").write_bytes(encoded())
     done = allaprima("stylize", tmp_path / "a.png", "-q", "-m", tiny_model)

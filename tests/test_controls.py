@@ -116,7 +116,7 @@ def test_b_goes_through_the_brushes_and_back_to_none(monkeypatch):
     assert any("stroke 0.7" in line for line in lines) and "stroke" not in lines[0]
 
 
-@pytest.mark.parametrize("value", [0.4, 2.1, float("nan"), "1", [1]], ids=repr)
+@pytest.mark.parametrize("value", [0.4, 2.1, float("nan"), "1", [1], True], ids=repr)
 def test_a_stroke_has_a_range(value):
     with pytest.raises(AllaprimaError, match="stroke must be a number from 0.5 to 2, or None, not"):
         Controls(stroke=value)
@@ -140,6 +140,20 @@ def test_the_network_paints_at_the_size_that_the_stroke_asks_for(stroke, side, h
     for picture in (cv2.resize(photo, (height * 4 // 3, height)), cv2.resize(photo, (height, height * 4 // 3))):
         assert paint_strokes(same, picture[None], stroke).shape == (1, *picture.shape)
     assert seen == [(1, side * 3 // 4, side, 3), (1, side, side * 3 // 4, 3)]
+
+
+def test_pictures_of_a_batch_are_enlarged_one_by_one(tiny_model, photo, monkeypatch):
+    seen, stylizer = [], Stylizer(tiny_model)
+    forward = stylizer._forward
+
+    def watched(session, batch, *others):
+        seen.append(len(batch))
+        return forward(session, batch, *others)
+
+    monkeypatch.setattr(stylizer, "_forward", watched)
+    batch = np.stack([photo[:64, :64]] * 3)
+    painted = stylizer(batch, Controls(stroke=1))
+    assert seen == [1, 1, 1] and np.array_equal(painted[0], painted[2])
 
 
 @pytest.mark.parametrize("stroke", [0.5, 1, 1.7])

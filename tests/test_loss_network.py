@@ -154,6 +154,15 @@ def test_weights_that_do_not_fit_are_one_sentence(content, name, tmp_path):
         LossNetwork(name, weights=path)
 
 
+def test_what_torchvision_keeps_broken_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    file = tmp_path / "hub" / "checkpoints" / "vgg16-397923af.pth"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"half of it")
+    with pytest.raises(AllaprimaError, match=f"{file} can't be read as vgg16: delete it"):
+        LossNetwork("vgg16")
+
+
 def test_a_weights_file_that_is_not_there_is_one_sentence(tmp_path):
     for name in ("vgg16_oxford", "vgg16"):
         with pytest.raises(AllaprimaError, match="nowhere"):

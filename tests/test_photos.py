@@ -25,8 +25,9 @@ def test_photos_come_from_nested_folders_and_broken_ones_are_counted(tmp_path):
     (tmp_path / "broken.jpg").write_bytes((BUNDLED / "life.jpg").read_bytes()[:500])
     (tmp_path / "empty.png").touch()
     (tmp_path / "notes.txt").write_text("no photo")
+    Image.new("RGB", (300, 1)).save(tmp_path / "line.png")
     photos = Photos(tmp_path, size=64)
-    assert (len(photos.train), len(photos.held_out), photos.skipped) == (2, 1, 2)
+    assert (len(photos.train), len(photos.held_out), photos.skipped) == (2, 1, 3)
     assert all(min(p.shape[1:]) == 96 and p.dtype == torch.uint8 for p in photos.train)
 
 

@@ -107,6 +107,7 @@ def test_the_answer_keeps_the_kind_and_what_is_transparent(address):
         ({"strength": "much"}, "a number"),
         ({"keep_colors": "perhaps"}, "True or False"),
         ({"strenght": "1"}, "no parameter 'strenght'"),
+        ({"steady": "true"}, "no parameter 'steady'"),
         ({"format": "bmp"}, "jpeg, png, webp"),
     ],
 )

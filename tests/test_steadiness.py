@@ -43,7 +43,8 @@ def test_the_flow_is_the_way_to_where_it_was(dx, dy):
 def test_what_comes_into_the_picture_has_no_past():
     flow = np.full((20, 30, 2), (4, -3), np.float32)
     inside = motion.inside(flow)
-    assert inside[3:, :25].all() and not inside[:3].any() and not inside[:, 26:].any()
+    assert inside[3:, :26].all() and not inside[:3].any() and not inside[:, 26:].any()
+    assert motion.inside(np.zeros((20, 30, 2), np.float32)).all()
 
 
 @pytest.fixture(scope="module")

@@ -45,6 +45,16 @@ def test_strokes_calm_down_and_are_not_blurred(dx, dy, most):
     assert (shown[0] == painted[0]).all()
 
 
+def test_strokes_are_held_as_well_at_the_border_of_a_still_camera():
+    frames = list(panned(9, 0, 0))
+    steady = Steady()
+    painted = list(boiling(frames))
+    shown = [steady(*pair) for pair in zip(frames, painted)]
+    before, after = (np.abs(np.diff(np.array(clip, np.float32)[4:], axis=0)).mean((0, 3)) for clip in (painted, shown))
+    for edge in (np.s_[:4], np.s_[-4:], np.s_[:, :4], np.s_[:, -4:]):
+        assert after[edge].mean() < 0.25 * before[edge].mean()
+
+
 @pytest.mark.parametrize("still", [True, False])
 def test_after_a_cut_nothing_is_left_of_the_old_scene(still):
     scenes = [photo("china.jpg")[:240, :320], photo("coffee.jpg")[:240, :320]]

@@ -240,7 +240,9 @@ def test_photos_that_can_not_be_read_are_said(tmp_path):
     (tmp_path / "broken.jpg").write_bytes(b"nothing")
     events = []
     run.begin(STYLE, tmp_path / "x.onnx", SMALL, photos=str(tmp_path), listener=events.append)
-    assert [event.text for event in events] == [f"1 files of {tmp_path} can't be read and are left out."]
+    assert [event.text for event in events] == [
+        f"1 files of {tmp_path} can't be read or are too small, and are left out."
+    ]
 
 
 # -- checkpoints -------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
+from allaprima.core.contract import SMALLEST
 from allaprima.core.errors import AllaprimaError
 from allaprima.media.pictures import picture_files, read_rgb
 from allaprima.train import schedule
@@ -23,7 +24,7 @@ class Photos:
     source: a folder (nested, any size), a video file, or None for the bundled starter photos. Each photo is scaled down
     until its short side is 1.5 times `size`, which leaves room for a random scale.
     Attributes: `train` and `held_out`, lists of uint8 tensors [3, h, w], RGB; `names` of the held-out ones; `skipped`,
-    how many files could not be read. Raises AllaprimaError when there is nothing to train on.
+    how many files could not be read or are smaller than SMALLEST. Raises AllaprimaError when there is nothing to train on.
     """
 
     def __init__(self, source=None, size=256, held_out=3):
@@ -71,6 +72,8 @@ class Photos:
         return round(1.5 * self.size)
 
     def _shrink(self, image):
+        if min(image.size) < SMALLEST:
+            raise AllaprimaError(f"A photo of {image.width}x{image.height} is too small to learn on: give larger ones.")
         ratio = self._short_side() / min(image.size)
         if ratio < 1:
             image = image.resize([max(1, round(side * ratio)) for side in image.size], Image.Resampling.LANCZOS)

@@ -106,7 +106,11 @@ def begin(
         listener(Warned(sentence))
     trainer = Trainer(style, settings, device, listener)
     if trainer.photos.skipped:
-        listener(Warned(f"{trainer.photos.skipped} files of {settings.photos} can't be read and are left out."))
+        listener(
+            Warned(
+                f"{trainer.photos.skipped} files of {settings.photos} can't be read or are too small, and are left out."
+            )
+        )
     if saved:
         _restore(trainer, saved, checkpoint_of(output))
     elif not settings.steps:
