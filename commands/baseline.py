@@ -10,11 +10,10 @@ from rich.markup import escape
 from rich.table import Table
 from typer import Argument, Exit, Option
 
-from allaprima.commands.styles import KeepColors
+from allaprima.commands.styles import KeepColors, Overwrite
 from allaprima.commands.terminal import Terminal, say
 from allaprima.core.errors import AllaprimaError, import_with_extra
 
-Overwrite = Annotated[bool, Option("--overwrite", help="Replace existing files that allaprima did not make.")]
 J_IS = "J = alpha * content cost + beta * style cost: the number that the network and the optimizer both minimise."
 EQUIVALENT_IS = (
     "Equivalent iteration: the first iteration of the optimizer, started from the photo, whose J is at or below that of "

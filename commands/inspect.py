@@ -5,7 +5,7 @@ from typing import Annotated
 
 from typer import Argument, Option, Typer
 
-from allaprima.commands.baseline import Overwrite
+from allaprima.commands.styles import Overwrite
 from allaprima.commands.terminal import Terminal
 from allaprima.core.errors import AllaprimaError, import_with_extra
 

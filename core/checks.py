@@ -27,7 +27,7 @@ def check_positive(**values: object) -> None:
 
 
 def check_kind(kind: type, **values: object) -> None:
-    """Raise AllaprimaError for the first value that is neither None, for a default, nor of the class `kind`."""
+    """Raise AllaprimaError for the first value that is neither None nor of the class `kind`."""
     for name, value in values.items():
         if value is not None and not isinstance(value, kind):
             raise AllaprimaError(f"{name} must be of the type {kind.__name__}, not {type(value).__name__}.")

@@ -53,7 +53,7 @@ Listener = Callable[[Event], None]
 
 
 def ignore(event: Event) -> None:
-    """The listener of who does not want to know."""
+    """A listener that ignores every event."""
 
 
 class Task:

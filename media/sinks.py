@@ -26,7 +26,7 @@ _TIME_BASE = Fraction(1, 90000)  # seconds
 
 
 class SinkClosed(Exception):
-    """Whoever got the pictures has had enough."""
+    """The receiver of the pictures has closed."""
 
 
 class _Frames:

@@ -13,7 +13,7 @@ def read_style(file, size: int) -> torch.Tensor:
 
 
 def as_style(image: Image.Image, size: int) -> torch.Tensor:
-    """What `read_style` makes of a file, of a picture."""
+    """`read_style` for a picture that is read already."""
     ratio = size / max(image.size)
     image = image.resize([max(32, round(side * ratio)) for side in image.size], Image.Resampling.LANCZOS)
     return to_tensor(image)

@@ -84,7 +84,7 @@ class Guard:
 
 
 def refusal(status: int, text: str, **headers: str) -> JSONResponse:
-    """The answer to who is not served: `{"error": sentence}`."""
+    """The answer to a refused request: `{"error": sentence}`."""
     return JSONResponse({"error": text}, status, headers or None)
 
 

@@ -276,7 +276,7 @@ def test_no_layers_of_a_kind_are_not_computed(pictures):
 
 
 def test_balance_makes_every_style_layer_begin_with_its_share(network, pictures):
-    """After balancing, a third unknown photo's J_style is about 1, each layer's about its share, for any painting."""
+    """After balancing, the photos' own median J_style of each layer is its share of 1, for any painting."""
     content, style, _ = pictures
     photos = torch.cat([content, content.flip(3), content.flip(2), content.roll(1, 1), 1 - content])
     for painting in (style, style * 0.3, (style > 0.5).float()):

@@ -43,7 +43,7 @@ class Photos:
 
     @staticmethod
     def _choose(names, count):
-        """A fixed choice of at most `count` names and a tenth of them, one at least, that a renamed folder keeps."""
+        """Up to `count` of the names, at most a tenth and at least one: a function of the names, not of their folder."""
         ranked = sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())
         return set(ranked[: max(1, min(count, len(names) // 10))])
 

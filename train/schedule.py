@@ -25,7 +25,7 @@ BEGINNING, EXPLODED = 20, 10  # steps, and the multiple of their highest J that 
 
 
 def learning_rate(settings: Settings, step: int, factor=1.0) -> float:
-    """Linear warm-up, then half a cosine down to zero (Loshchilov and Hutter, *SGDR*, 2017), all times `factor`."""
+    """Half a cosine down to zero (Loshchilov and Hutter, *SGDR*, 2017), times a linear warm-up, times `factor`."""
     s = settings
     warm = min(1.0, (step + 1) / max(1, min(s.warmup, s.steps // 4)))
     return s.learning_rate * factor * warm * 0.5 * (1 + math.cos(math.pi * step / s.steps))

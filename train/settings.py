@@ -82,16 +82,22 @@ class Settings:
         least=0,
     )
     stability: float = _setting(
-        0.04, OBJECTIVE, "Weight, times beta, of camera noise in pictures, which flickers in a video.", least=0
+        0.04,
+        OBJECTIVE,
+        "Weight, times beta, of how much camera noise changes a picture, which flickers in a video.",
+        least=0,
     )
     motion: float = _setting(
         0.0004,
         OBJECTIVE,
-        "Weight, times beta, of what does not stay on moving things, which boils in a video.",
+        "Weight, times beta, of strokes that do not move with what they paint, which boil in a video.",
         least=0,
     )
     evenness: float = _setting(
-        0.004, OBJECTIVE, "Weight, times beta, of the grid that a network leaves in its pictures.", least=0
+        0.004,
+        OBJECTIVE,
+        "Weight, times beta, of the pattern of 8 px that a network repeats all over its pictures.",
+        least=0,
     )
     tv: float = _setting(0.0, OBJECTIVE, "Weight of the total variation.", least=0)
     content_layers: dict[str, float] = _setting(
