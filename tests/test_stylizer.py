@@ -1,5 +1,6 @@
 """The Stylizer: one model file, pictures in, stylized pictures out; and no torch anywhere near it."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -33,7 +34,7 @@ def test_what_the_model_knows(tiny_model):
     stylizer = Stylizer(str(tiny_model))
     card = stylizer.card
     assert stylizer.name == card.name == card.architecture == "tiny" and stylizer.path == tiny_model
-    assert stylizer.provider == "cpu" and stylizer.threads >= 0
+    assert stylizer.provider == "cpu" and stylizer.threads == physical_cores()
     assert (card.credit, card.licence, card.settings, card.losses) == (
         "Nobody, 2024",
         "MIT",
@@ -149,8 +150,25 @@ def test_a_provider_that_is_there_but_does_not_start(tiny_model, photo, monkeypa
         Stylizer(tiny_model, provider="cuda")
 
 
-def test_physical_cores_is_a_count():
-    assert 0 <= physical_cores() <= 4096
+@pytest.mark.parametrize(
+    "quota, cores",
+    [("max 100000", 3), ("200000 100000", 2), ("50000 100000", 1), ("900000 100000", 3), (None, 3), ("what", 3)],
+)
+def test_physical_cores_are_counted_once_and_within_the_quota(quota, cores, tmp_path, monkeypatch):
+    """Six threads of three cores, and a container's share of them."""
+    for cpu in range(6):
+        file = tmp_path / f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"
+        file.parent.mkdir(parents=True)
+        file.write_text(f"{cpu % 3},{cpu % 3 + 3}\n")
+    share = tmp_path / "sys/fs/cgroup/cpu.max"
+    share.parent.mkdir(parents=True)
+    if quota:
+        share.write_text(quota + "\n")
+    monkeypatch.setattr("allaprima.infer.stylizer.Path", lambda path: tmp_path / path[1:])
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(6)), raising=False)
+    assert physical_cores() == cores
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {7}, raising=False)
+    assert physical_cores() == 0
 
 
 def foreign_model(path, size=(None, None), gain=1.0, offset=0.0):
