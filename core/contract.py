@@ -129,7 +129,7 @@ class Card:
 
 def _within(value: object, least: float, most: float) -> bool:
     """Is it a number, True and False not being any, of that range?"""
-    return isinstance(value, Real) and not isinstance(value, bool) and least <= float(value) <= most
+    return not isinstance(value, bool) and isinstance(value, Real) and least <= float(value) <= most
 
 
 def _to_text(value: Any) -> str:

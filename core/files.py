@@ -24,9 +24,8 @@ try:
 except ImportError:  # Windows, where what a killed process leaves stays
     fcntl = None
 
-MARK = (
-    "allaprima style transfer"  # in the metadata of every picture, video and page that is written; never in a model's
-)
+# in the metadata of every picture, video and page that is written; never in a model's
+MARK = "allaprima style transfer"
 _PART = ".allaprima-"  # in the names of temporary files, which are nobody else's
 _EDGE = 64 * 1024  # bytes at either end of a file, in which metadata lies
 

@@ -86,6 +86,12 @@ def test_beta_is_steered_to_the_stylization():
         assert {0.001: found[-1] < 4.9, 100.0: found[-1] > 5.1, 0.0: found[-1] == 5}[stylization]
 
 
+@pytest.mark.parametrize("layers", [{}, {"relu2_2": 0.0}], ids=str)
+def test_what_has_no_style_is_not_steered(layers):
+    trainer = Trainer(STYLE, change(SMALL, {"steps": 4, "style_layers": layers}), "cpu")
+    assert [trainer.objective.beta for _ in range(4) if trainer.step()] == [5.0] * 4 and trainer.content_goal == 0
+
+
 def test_a_second_view_is_a_function_of_the_seed_and_the_step():
     photos = torch.full((2, 3, 64, 64), 0.5)
     for term in ("noise", "motion"):
