@@ -5,6 +5,7 @@ The files lie in a folder of their own, under names of ours, which is emptied wh
 
 import asyncio
 import io
+import os
 import re
 import secrets
 import shutil
@@ -12,6 +13,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -155,10 +157,12 @@ class Conversions:
                 path = PurePosixPath(path_in_archive(each))
                 name = free_name(str(path.with_suffix("")), taken, path.suffix) + path.suffix
                 taken.append(name)
-                with open(each.result or "", "rb") as file, archive.open(name, "w", force_zip64=True) as entry:
-                    while piece := file.read(CHUNK):
-                        entry.write(piece)
-                        yield buffer.taken()
+                with suppress(FileNotFoundError), open(each.result or "", "rb") as file:  # it may be removed by now
+                    about = zipfile.ZipInfo(name, time.localtime(os.fstat(file.fileno()).st_mtime)[:6])
+                    with archive.open(about, "w", force_zip64=True) as entry:
+                        while piece := file.read(CHUNK):
+                            entry.write(piece)
+                            yield buffer.taken()
         yield buffer.taken()
 
     # -- the work ------------------------------------------------------------------------------------------------

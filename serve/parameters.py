@@ -16,7 +16,7 @@ def controls_of(parameters) -> Controls:
     for name, given in parameters.items():
         if name not in CONTROLS:
             raise AllaprimaError(f"There is no parameter {name!r}: use style, format, {', '.join(CONTROLS)}.")
-        read = (lambda text: SWITCH.get(text, text)) if isinstance(CONTROLS[name], bool) else float
+        read = (lambda text: SWITCH.get(text.lower(), text)) if isinstance(CONTROLS[name], bool) else float
         try:
             values[name] = read(given) if isinstance(given, str) else given
         except ValueError as error:

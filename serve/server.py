@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, RedirectResponse
 
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Listener, Started, ignore
+from allaprima.serve.connections import BACKLOG, Connection
 
 LOOPBACK = "127.0.0.1"
 OPEN = "/api/health"  # needs no token: who watches over a server has none
@@ -107,5 +108,6 @@ def run(app, host, port, about, *, browser=False, listener: Listener = ignore, *
         listener(Started("serve", about=about.format(address=address)))
         if browser:
             webbrowser.open(address)
-        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5, server_header=False, **settings)
+        settings |= {"http": Connection, "backlog": BACKLOG, "timeout_graceful_shutdown": 5, "server_header": False}
+        config = uvicorn.Config(app, log_level="warning", **settings)
         uvicorn.Server(config).run(sockets=[listening])

@@ -158,7 +158,7 @@ class Service:
 async def _read(request):
     """(the picture's bytes, the other parameters), of a multipart form or of a body that is the picture itself."""
     parameters = dict(request.query_params)
-    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         return await request.body(), parameters
     content = None
     async with request.form(max_files=1, max_fields=16) as form:

@@ -162,7 +162,8 @@ class Trainings:
                 await self._train(training)
             except Exception as error:  # a process can't be started, say: the line goes on
                 training.state, training.about = FAILED, f"The training could not be done ({error})."
-                self._keep(training)
+                with suppress(AllaprimaError):  # the disk may be full
+                    self._keep(training)
 
     async def _train(self, training: Training) -> None:
         while self._is_at_work(training):  # a process of a studio that was killed, which writes its checkpoint
@@ -178,8 +179,8 @@ class Trainings:
                 stderr=log,
             )
         training.process = self.child.pid
-        self._keep(training)
         try:
+            self._keep(training)
             failed = await self._listen(training, self.child)
         except BaseException:  # this task is cancelled, say: the studio ends
             self._close()

@@ -11,7 +11,7 @@ from PIL import Image
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
@@ -62,7 +62,7 @@ class Workshop:
                 Route("/conversions/{id}", self.remove_conversion, methods=["DELETE"]),
                 Route("/conversions/{id}/{file}", self.conversion_file),
             ],
-            exception_handlers={AllaprimaError: _sentence, HTTPException: _sentence},
+            exception_handlers={AllaprimaError: _sentence, HTTPException: _sentence, ClientDisconnect: _sentence},
         )
 
     @asynccontextmanager
@@ -172,6 +172,10 @@ class Workshop:
             keep_colors=asked.get("keep_colors") == "true",
         )
         room = await run_in_threadpool(self.conversions.room)
+        if not room:
+            raise HTTPException(
+                507, "This machine has no room for more files: take results and remove them, or free some space."
+            )
         path = self.conversions.new_file(name)
         try:
             await save(request, path, room)
@@ -223,6 +227,8 @@ def _sentence(request: Request, error: Exception):
     """An error as the page shows it."""
     if isinstance(error, HTTPException):
         return JSONResponse({"error": error.detail}, error.status_code)
+    if isinstance(error, ClientDisconnect):  # nobody reads the answer
+        return JSONResponse({"error": "The file broke off."}, 400)
     return JSONResponse({"error": str(error)}, 400)
 
 

@@ -9,10 +9,13 @@ import psutil
 
 
 @contextmanager
-def server(*options):
-    """`allaprima serve --port 0 ...`: (its address on loopback, the token that it printed or "", its process)."""
+def server(*options, begin=None):
+    """`allaprima serve --port 0 ...`: (its address on loopback, the token that it printed or "", its process).
+
+    begin: what the process does before.
+    """
     program = [sys.executable, "-m", "allaprima", "serve", "--port", "0", *options]
-    process = subprocess.Popen(program, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(program, stderr=subprocess.PIPE, text=True, preexec_fn=begin)
     said = process.stderr.readline()
     address, token = re.search(r"http://\S+/", said), re.search(r"Bearer (\S+)", said)
     assert address, said

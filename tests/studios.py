@@ -47,4 +47,5 @@ class Studio:
     def end(self, kill=False):
         """End it as Ctrl-C does, or by force."""
         self.process.kill() if kill else self.process.terminate()
-        self.process.communicate(timeout=60)
+        _, said = self.process.communicate(timeout=60)
+        assert "Traceback" not in (said or ""), said

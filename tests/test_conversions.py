@@ -1,12 +1,15 @@
 """The studio's conversions, over HTTP: the queue, what is refused, what is left on the disk."""
 
+import asyncio
 import io
 import shutil
 import signal
+import socket
 import time
 import zipfile
 from urllib.parse import urlencode
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
@@ -16,8 +19,9 @@ from allaprima.core.contract import Controls
 from allaprima.core.errors import AllaprimaError
 from allaprima.infer.stylizer import Stylizer
 from allaprima.serve.apart import Readers
-from allaprima.serve.conversions import Conversion, Conversions, path_in_archive
+from allaprima.serve.conversions import SPARE, Conversion, Conversions, path_in_archive
 from allaprima.serve.library import Library
+from allaprima.serve.workshop import Workshop
 from conftest import PHOTOS
 from services import processes_apart
 from studios import Studio
@@ -42,6 +46,10 @@ def until(studio, holds, seconds=120):
     return found
 
 
+def today():
+    return time.localtime()[:3]
+
+
 def done(found):
     return all(each["state"] in ("done", "failed") for each in found.values())
 
@@ -56,7 +64,7 @@ def clip(tmp_path_factory):
 
 def test_pictures_and_a_clip_come_out_as_python_paints_them(studio, clip, tmp_path):
     photo = np.asarray(Image.open(PHOTOS / "chelsea.jpg").convert("RGB").resize((161, 107)))
-    data = io.BytesIO()
+    data, began = io.BytesIO(), today()
     Image.fromarray(photo).save(data, "PNG")
     for name in ("holiday/a.png", "holiday/sub/a.png", "../../a.png"):
         assert send(studio, name, data.getvalue(), strength=50)[0] == 201
@@ -73,6 +81,7 @@ def test_pictures_and_a_clip_come_out_as_python_paints_them(studio, clip, tmp_pa
     assert archive.testzip() is None
     names = ["holiday/a-wave.png", "holiday/sub/a-wave.png", "a-wave.png", "holiday/clip-wave.mp4"]
     assert archive.namelist() == names
+    assert {entry.date_time[:3] for entry in archive.infolist()} <= {today(), began}
     archive.extractall(tmp_path)
     assert len(clips.decoded(tmp_path / "holiday" / "clip-wave.mp4")[0]) == 24
     studio.end()
@@ -154,6 +163,46 @@ def test_there_is_room_for_so_much_and_no_more(tmp_path, monkeypatch):
     monkeypatch.setattr("allaprima.serve.conversions.MOST", 50)
     (tmp_path / "conversions" / "file").write_bytes(bytes(30))
     assert conversions.room() == 20
+
+
+def test_what_is_removed_while_the_archive_is_taken_is_left_out(tmp_path):
+    conversions = Conversions(Library(tmp_path), Readers(1))
+    for name in "ab":
+        result = tmp_path / f"{name}.png"
+        result.write_bytes(b"painted")
+        conversions.all[name] = Conversion(name, f"{name}.png", "picture", "wave", result, Controls(), 7, result=result)
+    pieces = conversions.archive()
+    first = next(pieces)
+    (tmp_path / "b.png").unlink()
+    with zipfile.ZipFile(io.BytesIO(first + b"".join(pieces))) as archive:
+        assert archive.namelist() == ["a-wave.png"] and archive.read("a-wave.png") == b"painted"
+
+
+@pytest.mark.parametrize("path", ["conversions", "paintings", "trainings"])
+def test_a_file_that_breaks_off_leaves_no_traceback_and_no_file(path, studio, tmp_path):
+    host, _, port = studio.address.removeprefix("http://").rstrip("/").partition(":")
+    with socket.create_connection((host, int(port))) as half:
+        half.sendall(
+            f"POST /studio/{path}?name=x.png HTTP/1.1\r\nHost: {host}\r\nContent-Length: 99\r\n\r\nhalf".encode()
+        )
+        time.sleep(0.2)
+    time.sleep(0.2)
+    assert studio.ask("api/health")[0] == 200
+    studio.end()
+    assert not list((tmp_path / "library").rglob("*source*"))
+
+
+def test_a_full_disk_is_told(tmp_path, monkeypatch):
+    workshop = Workshop(Library(tmp_path), Readers(1))
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=SPARE))
+
+    async def post():
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(workshop.app), base_url="http://studio") as client:
+            return await client.post("/conversions?name=a.png&style=wave", content=b"x")
+
+    answer = asyncio.run(post())
+    assert answer.status_code == 507 and "no room for more files" in answer.json()["error"]
 
 
 @pytest.mark.parametrize(

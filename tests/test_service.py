@@ -1,10 +1,12 @@
 """`allaprima serve`: a real server on a port, asked as programs ask it."""
 
+import asyncio
 import io
 import re
+import resource
 import socket
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 
 import httpx
@@ -12,13 +14,16 @@ import numpy as np
 import psutil
 import pytest
 import schemathesis
+import uvicorn
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from uvicorn.server import ServerState
 
 from allaprima.core.contract import Controls
 from allaprima.core.errors import AllaprimaError
 from allaprima.infer.stylizer import Stylizer
+from allaprima.serve.connections import SILENCE, Connection
 from allaprima.serve.service import serve
 from conftest import PHOTOS
 from services import server
@@ -75,7 +80,7 @@ def half_sent(narrow, count):
 
 @pytest.mark.parametrize("form", [False, True])
 def test_a_picture_is_painted_as_python_paints_it(address, form):
-    how = {"style": "wave", "strength": 0.5, "keep_colors": "true", "format": "png"}
+    how = {"style": "wave", "strength": 0.5, "keep_colors": "True" if form else "true", "format": "png"}
     if form:
         sent = {"data": how, "files": {"picture": ("../../etc/passwd.onnx", PHOTO)}}
     else:
@@ -174,6 +179,42 @@ def test_too_many_bytes_or_pixels_are_refused_before_decoding(narrow, ask):
     icon = encoded(Image.new("RGB", (16, 16)), "ICO")
     assert "the format ICO" in ask.post("api/stylize", content=icon).json()["error"]
     assert memory() - before < 50e6
+
+
+def test_connections_that_say_nothing_take_nobodys_place():
+    """More than the process may have files, some with half of a request."""
+    few = partial(resource.setrlimit, resource.RLIMIT_NOFILE, (256, 256))
+    with server(begin=few) as (address, _, _), ExitStack() as silent:
+        url, began = httpx.URL(address), time.monotonic()
+        for k in range(400):
+            one = silent.enter_context(socket.create_connection((url.host, url.port)))
+            with suppress(OSError):
+                one.sendall(b"GET /api/health HTTP/1.1\r\n" * (k % 2))
+        assert get(f"{address}api/health").status_code == 200 and time.monotonic() - began < SILENCE
+
+
+def test_a_connection_that_asks_nothing_is_closed(monkeypatch):
+    """At the beginning, with half of a request, and after a request that was answered."""
+    monkeypatch.setattr("allaprima.serve.connections.SILENCE", 0.2)
+
+    async def answer(scope, receive, send):
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+
+    async def ask(said):
+        config = uvicorn.Config(answer, lifespan="off")
+        server = await asyncio.get_running_loop().create_server(
+            lambda: Connection(config, ServerState(), {}), "127.0.0.1", 0
+        )
+        async with server:
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            writer.write(said)
+            told = await asyncio.wait_for(reader.read(), 30)
+            writer.close()
+            return told
+
+    assert asyncio.run(ask(b"")) == asyncio.run(ask(b"GET / HTTP/1.1\r\nHost: x\r\n")) == b""
+    assert asyncio.run(ask(b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET")).startswith(b"HTTP/1.1 204")
 
 
 def test_only_who_has_the_token_is_served(narrow):

@@ -119,6 +119,32 @@ def test_a_process_that_has_said_all_may_take_its_time_to_end(tmp_path, monkeypa
     assert training.state == "done", training.about
 
 
+def test_a_full_disk_does_not_end_the_line(tmp_path, monkeypatch):
+    (tmp_path / "ends_at_once.py").write_text("")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr("allaprima.serve.trainings.WORKER", "ends_at_once")
+
+    def full(path, text):
+        raise AllaprimaError(f"{path} can't be written: no space is left.")
+
+    async def train():
+        line = Trainings(Library(tmp_path / "library"))
+        training = line.add("first", b"painting", b"shown", 0.1, 64)
+        with monkeypatch.context() as change:
+            change.setattr("allaprima.serve.trainings.write_atomically", full)
+            working = asyncio.create_task(line.work())
+            while training.state in ("waiting", "training"):
+                await asyncio.sleep(0.02)
+        assert training.state == "failed" and "no space is left" in training.about
+        line.go_on(training)
+        while training.state in ("waiting", "training"):
+            await asyncio.sleep(0.02)
+        working.cancel()
+        return training
+
+    assert asyncio.run(train()).state == "done"
+
+
 def test_a_process_whose_studio_is_gone_when_it_begins_writes_nothing(tmp_path):
     """The next studio may not know of it, and trains in the same folder."""
     line = Trainings(Library(tmp_path))
