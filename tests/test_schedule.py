@@ -47,9 +47,9 @@ def test_beta_is_steered_to_the_style_and_not_beyond_the_content_goal(step, rows
     content, style = np.mean([list(row.values()) for row in history[-50:]], 0)
     if not 1000 * schedule.STEER[0] <= step < 1000 * schedule.STEER[1]:
         assert after == beta
-    elif content > 0.6 * (1 + 1e-9) or style < 0.125 * (1 - 1e-9):
+    elif content > 0.6 * (1 + 1e-9) or style < 0.1 * (1 - 1e-9):
         assert after < beta or after == 0.5
-    elif content < 0.6 * (1 - 1e-9) and style > 0.125 * (1 + 1e-9):
+    elif content < 0.6 * (1 - 1e-9) and style > 0.1 * (1 + 1e-9):
         assert after > beta or after == 60
     assert schedule.steered(LONG, history, beta, 0.0) == beta
 

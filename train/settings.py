@@ -77,7 +77,7 @@ class Settings:
     stylization: float = _setting(
         0.8,
         OBJECTIVE,
-        "How far from the photo a style may go: beta is raised until an eighth of the style cost is left, but not beyond "
+        "How far from the photo a style may go: beta is raised until a tenth of the style cost is left, but not beyond "
         "this content cost, where 1 is that of another photo; paintings that are like photos stay nearer to them. 0 leaves "
         "beta as it is.",
         least=0,
