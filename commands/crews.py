@@ -18,7 +18,7 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
-from allaprima.core.checks import check_whole
+from allaprima.core.checks import check_path, check_whole
 from allaprima.core.errors import AllaprimaError, import_with_extra
 from allaprima.core.events import Advanced, Event, Listener, Started, Task, Warned, ignore
 from allaprima.core.files import check_output, identity
@@ -53,7 +53,7 @@ class Job:
 
 def make_jobs(
     styles: list[Path],
-    output: Path | None,
+    output: str | None,
     settings: Settings,
     changes: dict[str, Any] | None,
     resume: bool,
@@ -84,9 +84,10 @@ def make_jobs(
     return jobs
 
 
-def _targets(styles: list[Path], output: Path | None) -> list[Path]:
-    """The model file of each painting."""
-    if output and len(styles) == 1 and not output.is_dir():
+def _targets(styles: list[Path], given: str | None) -> list[Path]:
+    """The model file of each painting. given: a model file, or a folder."""
+    output = None if given is None else check_path("output", given)
+    if output and len(styles) == 1 and not (output.is_dir() or str(given).endswith(("/", os.sep))):
         return [output]
     if output and output.suffix.lower() == ".onnx":
         raise AllaprimaError(f"{output} is the name of one file, and there are {len(styles)} paintings: give a folder.")

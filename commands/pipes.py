@@ -2,6 +2,7 @@
 
 import os
 import sys
+from glob import glob
 
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.files import temporary_folder
@@ -22,9 +23,13 @@ def through_pipes(sources, output, run) -> None:
     """
     if len(sources) > 1:
         raise AllaprimaError("- stands for standard input or output, which one file goes through: give one source.")
+    source = sources[0]
+    if output == "-" and (os.path.isdir(source) or not os.path.exists(source) and len(glob(source)) > 1):
+        raise AllaprimaError(
+            f"{source} stands for several files, and standard output is for one: give a folder instead."
+        )
     check_pipes("-" in sources, output in (None, "-"))
     with temporary_folder() as folder:
-        source = sources[0]
         if source == "-":
             source = folder / "stdin"
             source.write_bytes(sys.stdin.buffer.read())

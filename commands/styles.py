@@ -282,7 +282,7 @@ def bench(
         typer.Option("--output", "-o", help="With --video: the flicker map. Default: CLIP-STYLE-flicker.png, here."),
     ] = None,
     size: Annotated[list[str] | None, typer.Option(help="WIDTHxHEIGHT; may be given several times.")] = None,
-    runs: Annotated[int, typer.Option(help="Frames timed at each size.")] = 30,
+    runs: Annotated[int | None, typer.Option(help="Frames timed at each size. Default: 30.")] = None,
     frames: Annotated[int, typer.Option(help="With --video: frames measured, from the beginning.")] = 40,
     strength: Strength = 1.0,
     stroke: Stroke = None,
@@ -303,11 +303,20 @@ def bench(
     from allaprima.core.contract import Controls
 
     how = {"provider": provider, "threads": threads, "foreign": foreign}
+    controls = Controls(strength, stroke, keep_colors, steady)
     if video is not None:
-        controls = Controls(strength, stroke, keep_colors, steady)
+        if size or runs or against:
+            raise AllaprimaError(
+                "--size, --runs and --against are for speed, and --video is for steadiness: leave one out."
+            )
         return _bench_video(model, video, output, controls=controls, frames=frames, overwrite=overwrite, **how)
+    if controls != Controls() or output or overwrite:
+        raise AllaprimaError(
+            "--strength, --stroke, --keep-colors, --steady, --output and --overwrite need --video: speed is measured without them."
+        )
     from allaprima.infer.bench import bench
 
+    runs = runs or 30
     with Terminal() as listener:
         done = bench(model, size or ["640x480", "1280x720"], runs, against=against, listener=listener, **how)
     used = f"{done.threads} threads" if done.threads else "all cores"

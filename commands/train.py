@@ -42,11 +42,11 @@ def train(
         list[Path], Argument(help="The painting: any picture file, without frame or margin; or several of them.")
     ],
     output: Annotated[
-        Path | None,
+        str | None,
         Option(
             "--output",
             "-o",
-            help="The model file to write, or a folder for it. Default: the painting's name with .onnx.",
+            help="The model file to write, or, with / at its end, a folder for it. Default: the painting's name with .onnx.",
         ),
     ] = None,
     config: Annotated[Path | None, Option(help="A TOML file of settings, named as the options with _ for -.")] = None,

@@ -45,6 +45,8 @@ def check_path(name: str, value: object) -> Path:
     """The value as a path; AllaprimaError when it can't be one."""
     if not _is_path(value):
         raise AllaprimaError(f"{name} must be a path, not {type(value).__name__}.")
+    if not os.fspath(value):
+        raise AllaprimaError(f"{name} is empty: give a path.")
     if "\0" in os.fspath(value):
         raise AllaprimaError(f"{name} must be a path, and a null character can't be in one.")
     return Path(value)

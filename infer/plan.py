@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from allaprima.core.checks import check_path, check_paths
-from allaprima.core.errors import AllaprimaError
+from allaprima.core.errors import AllaprimaError, explain_os_error
 from allaprima.core.files import fit_name, folded, identity, is_ours
 from allaprima.core.remote import files_below
 from allaprima.media.pictures import has_picture_ending, picture_format, picture_kind
 
 # Why a file is left out
 OF_OURS, NEITHER, LINKED = "results of allaprima", "neither pictures nor videos", "links that lead out of the folder"
+NO_FILE, CLOSED = "links to folders and what is not an ordinary file", "folders without permission to read them"
 LEADING_OUT = "names that lead out of the folder"
 
 
@@ -54,7 +55,7 @@ def make_plan(source, output, style: str) -> Plan:
         elif path in ours:
             plan.left_out.setdefault(OF_OURS, []).append(path)
         else:
-            video = _kind(path) == "video"
+            video = (_kind(path) or _named_kind(path.name)) == "video"  # what ends like a video is told as one
             if output is None:
                 _add(plan, path, video, path.parent, f"{path.stem}{path.suffix}", style)
             elif several:
@@ -101,8 +102,16 @@ def _named_kind(name):
 
 def _expanded(source):
     """A pattern stands for its files, where no shell has put them in its place; a name is a name first."""
-    if os.path.exists(source):
+    if os.path.isfile(source) or os.path.isdir(source):
         return [source]
+    try:
+        os.stat(source)
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        raise explain_os_error(error, source) from error
+    else:
+        raise AllaprimaError(f"{source} is neither a file nor a folder: pipe it in, with - as its name.")
     found = [Path(path) for path in sorted(glob.glob(str(source)))]
     if not found:
         raise AllaprimaError(f"{source} does not exist. Check the spelling of the path.")
@@ -136,15 +145,15 @@ def _add_folder(plan, folder, output, style, alone):
     whole, inside = folder.resolve(), root.resolve()
     inside = inside if inside != whole else None
     before = len(plan.jobs)
-    for path in sorted(folder.rglob("*")):
+    for path in _entries(plan, folder):
         relative = path.relative_to(folder)
-        if any(part.startswith(".") for part in relative.parts) or not path.is_file():
-            continue
-        if inside and inside in path.resolve().parents:
+        if inside and inside in (path.resolve(), *path.resolve().parents):
             continue
         kind = None
         if whole not in path.resolve().parents:
             reason = LINKED
+        elif not path.is_file():
+            reason = NO_FILE
         else:
             kind = _kind(path)
             reason = NEITHER if kind is None else OF_OURS if is_ours(path) else None
@@ -156,6 +165,22 @@ def _add_folder(plan, folder, output, style, alone):
     if alone and len(plan.jobs) == before:
         but = f" but {OF_OURS}" if OF_OURS in plan.left_out else ""
         raise AllaprimaError(f"There is no picture and no video in {folder}{but}: give another folder.")
+
+
+def _entries(plan, folder):
+    """What is in a folder but hidden files and folders, in order: files, nested ones too, and links to folders."""
+
+    def unreadable(error):
+        if Path(error.filename) == folder:
+            raise explain_os_error(error, folder) from error
+        plan.left_out.setdefault(CLOSED, []).append(Path(error.filename))
+
+    found = []
+    for at, folders, files in os.walk(folder, onerror=unreadable):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        links = [name for name in folders if os.path.islink(os.path.join(at, name))]
+        found += [Path(at, name) for name in files + links if not name.startswith(".")]
+    return sorted(found)
 
 
 def _check_inside(folder, root):
@@ -197,11 +222,18 @@ def _put(plan, source, target, video):
 def _ending(source, ending, video):
     if video:
         return ending if _is_video_ending(f"x{ending}") else ".mp4"
-    try:
-        picture_format(f"x{ending}")
+    if _is_picture_ending(ending):
         return ending
+    kind = picture_kind(source)
+    own = ".jpg" if kind in ("JPEG", "MPO", "HEIF") else f".{(kind or 'png').lower()}"
+    return own if _is_picture_ending(own) else ".png"
+
+
+def _is_picture_ending(ending):
+    try:
+        return bool(picture_format(f"x{ending}"))
     except AllaprimaError:
-        return ".jpg" if picture_kind(source) in ("JPEG", "MPO", "HEIF") else ".png"
+        return False
 
 
 def _is_video_ending(path):

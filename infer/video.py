@@ -125,6 +125,8 @@ def _convert(clip, part, output, stylizer, controls, listener):
                 frames += 1
                 listener(Advanced(task, frames))
     listener(Advanced(task, frames, frames))  # the file's own count was a guess, or it was cut off
+    if clip.transparent:
+        listener(Warned(f"{output} is not transparent, as {clip.source} is: videos are painted without it."))
     if writer.left_out:
         listener(Warned(f"Left out of {output}: {'; '.join(writer.left_out)}."))
     return frames

@@ -27,6 +27,9 @@ _ENDINGS = "mp4 m4v mov mkv webm avi mpg mpeg ts mts m2ts 3gp 3g2 f4v wmv flv og
 VIDEO_SUFFIXES = frozenset(f".{ending}" for ending in _ENDINGS.split())
 # What FFmpeg opens as "video" beside films: single pictures, picture animations, and text drawn as pictures.
 _STILLS = re.compile(r"image2|.*_pipe|gif|apng|ico|jpegxl_anim|webp_anim|tty|bin|xbin|adf|idf")
+_START_CODE = re.compile(b"\0+\1")
+# Streams without a container, and how one begins
+_BARE = {"mjpeg": re.compile(b"\xff\xd8\xff")} | dict.fromkeys(["h264", "hevc", "m4v", "mpegvideo", "vc1"], _START_CODE)
 _PICTURE_BRANDS = re.compile(r"heic|heix|heim|heis|mif1|msf1|avif|avis|crx ")  # of ISO 23008-12 files, and a RAW photo
 STANDARD_INPUT = "-"  # in the place of a path
 _TIMEOUT = (20, 20)  # seconds to open a URL, and to wait for its next bytes
@@ -56,6 +59,10 @@ class Clip:
     def __init__(self, source, tracks=False, deinterlace=True):
         self.source = source
         self.container = open_container(source)
+        local = source != STANDARD_INPUT and not is_url(source) and not is_store(source)
+        if local and not _holds_film(self.container, source):
+            self.close()
+            raise AllaprimaError(f"{source} is not a video. Give a file with moving pictures.")
         pictures = _main_pictures(self.container, source)
         if pictures is None:
             self.close()
@@ -98,6 +105,12 @@ class Clip:
     def jumps(self) -> int:
         """Places so far at which the file's clock jumped."""
         return self._clock.jumps
+
+    @property
+    def transparent(self) -> bool:
+        """Whether its pictures have transparency, which painted ones do not keep."""
+        pixels = self.video.codec_context.format
+        return bool(pixels and any(part.is_alpha for part in pixels.components)) or "alpha_mode" in self.video.metadata
 
     @property
     def sound(self):
@@ -275,12 +288,23 @@ def is_video(path) -> bool:
     """
     try:
         with open_container(path) as container:
-            still = _STILLS.fullmatch(container.format.name) or _PICTURE_BRANDS.fullmatch(
-                container.metadata.get("major_brand", "")
-            )
-            return not still and bool(_films(container))
+            return _holds_film(container, path) and bool(_films(container))
     except AllaprimaError:
         return Path(path).suffix.lower() in VIDEO_SUFFIXES - {".ts", ".mts"}
+
+
+def _holds_film(container, path) -> bool:
+    """Is the file of a kind that can hold moving pictures?
+
+    FFmpeg takes for a bare stream whatever has the beginning of a picture somewhere in it: documents with photos, say.
+    """
+    name = container.format.name
+    if _STILLS.fullmatch(name) or _PICTURE_BRANDS.fullmatch(container.metadata.get("major_brand", "")):
+        return False
+    if name not in _BARE:
+        return True
+    with open(path, "rb") as file:
+        return bool(_BARE[name].match(file.read(16)))
 
 
 def _films(container):

@@ -75,10 +75,12 @@ class Player:
             if is_url(self._path):
                 raise SourceLost(str(error)) from error
             raise
-        self._began = None
+        self._began, self._until = None, 0.0
 
     def read(self):
         picture = next(self._pictures, None)
+        if picture is None and self._began is not None:  # the last one stays as long as it should
+            time.sleep(max(0.0, self._began + self._until - time.perf_counter()))
         if picture is None and self._clip.endless:
             raise SourceLost(f"{self._path} has stopped.")
         if picture is None and self._loop:
@@ -88,6 +90,7 @@ class Player:
         if picture is None:
             return None
         due = float(picture.start * self._clip.video.time_base)
+        self._until = due + float(picture.duration * self._clip.video.time_base)
         if self._piped:
             self.start = due
         elif not self._clip.endless:  # a stream comes at its own pace

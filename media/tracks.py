@@ -49,7 +49,7 @@ def _kind(container, stream):
     """(the class of the output's track or None, why not)."""
     context = stream.codec_context
     if stream.type not in ("audio", "subtitle"):
-        return None, "only the painted pictures are written"
+        return None, "neither the main pictures nor sound nor subtitles"
     if context is None:
         return None, "of an unknown kind"
     codec = context.codec.canonical_name

@@ -46,7 +46,10 @@ def export_web(models, output, *, listener: Listener = ignore) -> Path:
 
 
 def _write_site(site, paths, listener):
-    shutil.copytree(WEB, site, dirs_exist_ok=True)
+    for file in filter(Path.is_file, WEB.rglob("*")):  # copytree would tell of all that fails at once
+        target = site / file.relative_to(WEB)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, target)
     shutil.copyfile(EXAMPLE, site / "example.jpg")
     (site / "styles").mkdir()
     entries = []

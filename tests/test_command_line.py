@@ -58,7 +58,7 @@ def test_standard_input_and_output(tmp_path, tiny_model, kind):
     done = allaprima("stylize", "-", "-m", tiny_model, "-s", "0", stdin=encoded(kind))
     assert done.returncode == 0, done.stderr
     image = Image.open(io.BytesIO(done.stdout))
-    assert image.format == ("JPEG" if kind == "JPEG" else "PNG") and image.size == (24, 20)
+    assert image.format == kind and image.size == (24, 20)
     assert np.abs(np.asarray(image.convert("RGB")).astype(int) - (200, 120, 40)).max() < 12
     (tmp_path / "a.png").write_bytes(encoded())
     done = allaprima("stylize", tmp_path / "a.png", "-o", "-", "-m", tiny_model)
@@ -66,6 +66,23 @@ def test_standard_input_and_output(tmp_path, tiny_model, kind):
     assert allaprima("stylize", "-", "-o", tmp_path / "b.png", "-m", tiny_model, stdin=encoded()).returncode == 0
     assert Image.open(tmp_path / "b.png").size == (24, 20)
     assert allaprima("stylize", "-", "a.png", "-m", tiny_model).returncode == 2
+    (tmp_path / "c.png").write_bytes(encoded())
+    for several in (tmp_path, tmp_path / "*.png"):
+        done = allaprima("stylize", several, "-o", "-", "-m", tiny_model)
+        assert done.returncode == 2 and b"stands for several files" in done.stderr and not done.stdout
+
+
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        (["--steady"], b"need --video"),
+        (["-o", "map.png"], b"need --video"),
+        (["--video", "x.mp4", "--size", "64x64"], b"--video is for steadiness"),
+    ],
+)
+def test_what_bench_would_not_heed_is_refused(options, said):
+    done = allaprima("bench", "-m", "wave", *options)
+    assert done.returncode == 2 and said in done.stderr
 
 
 def test_a_token_that_nobody_would_see_is_not_made():

@@ -131,7 +131,7 @@ def test_kinds_by_content(picture, tmp_path, tiny_model):
         "film-3.mp4",
         "photo.jpg",
         "photo.png",
-        "photo-2.png",
+        "photo.bmp",
     }
     assert told[0].text == "1 file is left out (neither pictures nor videos): notes.md"
 

@@ -1,6 +1,7 @@
 """Names that are made to mislead: newlines, dashes, dots, links; nothing is read or written outside, nothing is obeyed."""
 
 import asyncio
+import errno
 import os
 import subprocess
 import sys
@@ -93,7 +94,51 @@ def test_a_link_out_of_a_folder_is_left_out(tmp_path, tiny_model):
     (folder / "deep" / "in.png").symlink_to("../own.png")  # the same file again, which is done once
     stylize(folder, tmp_path / "out", tiny_model, listener=told.append)
     assert tree(tmp_path / "out") <= {"own.png", "deep/in.png"} and len(tree(tmp_path / "out")) == 1
-    assert Warned("1 file is left out (links that lead out of the folder): out.png") in told
+    assert Warned("2 files are left out (links that lead out of the folder): out.png, elsewhere") in told
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes and pipes as of POSIX")
+def test_what_is_no_file_in_a_folder_is_listed_and_no_folder_is_passed_over_silently(tmp_path, tiny_model):
+    told, folder = [], tmp_path / "album"
+    for made in (folder, folder / "deep"):
+        made.mkdir()
+    picture(folder / "own.png")
+    (folder / "again").symlink_to("deep")
+    (folder / "gone.png").symlink_to("nowhere.png")
+    os.mkfifo(folder / "pipe.png")
+    stylize(folder, tmp_path / "out", tiny_model, listener=told.append)
+    assert tree(tmp_path / "out") == {"own.png"}
+    listed = "3 files are left out (links to folders and what is not an ordinary file): again, gone.png, pipe.png"
+    assert Warned(listed) in told
+    with pytest.raises(AllaprimaError, match="pipe.png is neither a file nor a folder: pipe it in"):
+        stylize(folder / "pipe.png", tmp_path / "out2", tiny_model)
+
+
+def test_a_folder_that_can_not_be_read_is_listed(tmp_path, tiny_model, monkeypatch):
+    """As another user would find it: scandir refuses."""
+    told, folder = [], tmp_path / "album"
+    (folder / "locked").mkdir(parents=True)
+    picture(folder / "own.png")
+    scandir = os.scandir
+
+    def refuse(path):
+        if os.fspath(path).endswith("locked"):
+            raise PermissionError(errno.EACCES, "Permission denied", os.fspath(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    stylize(folder, tmp_path / "out", tiny_model, listener=told.append)
+    assert Warned("1 file is left out (folders without permission to read them): locked") in told
+    with pytest.raises(AllaprimaError, match="No permission for .*locked"):
+        stylize(folder / "locked", tmp_path / "out2", tiny_model)
+
+
+@pytest.mark.parametrize("empty", ["source", "output"])
+def test_an_empty_name_is_not_this_folder(tmp_path, tiny_model, empty):
+    names = {"source": picture(tmp_path / "a.png"), "output": tmp_path / "b.png"} | {empty: ""}
+    with pytest.raises(AllaprimaError, match=f"{empty} is empty: give a path"):
+        stylize(names["source"], names["output"], tiny_model)
+    assert tree(tmp_path) <= {"a.png", "tiny.onnx"}
 
 
 def test_a_folder_that_is_a_link_itself_is_meant(tmp_path, tiny_model):
@@ -152,6 +197,16 @@ def test_a_terminal_does_not_obey_a_name(tmp_path):
     command = [sys.executable, "-c", code, "stylize", "x\x1b]0;title\x07\ny.png"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "\x1b" not in done.stderr
+
+
+def test_a_page_on_a_full_disk_is_one_sentence(tmp_path, monkeypatch):
+    def full(source, target):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("shutil.copyfile", full)
+    with pytest.raises(AllaprimaError, match="The disk is full: .*site was not written"):
+        export_web(["wave"], tmp_path / "site")
+    assert tree(tmp_path) == set()
 
 
 def test_an_exported_page_stays_in_its_folder(tmp_path):

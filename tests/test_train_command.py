@@ -87,6 +87,12 @@ def test_the_report_is_written_beside_the_model(tmp_path, monkeypatch, capsys):
     assert code == 0 and f"Wrote {tmp_path / 'x.html'}: the report" in told and (tmp_path / "x.html").exists()
 
 
+def test_a_folder_that_is_not_there_yet_is_meant_by_its_slash(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "styles"
+    code, _ = run_cli(monkeypatch, capsys, "train", STYLE, "-o", f"{folder}/", "--steps", 1, *SMALL_OPTIONS)
+    assert code == 0 and (folder / STYLE.with_suffix(".onnx").name).exists()
+
+
 def test_without_the_extra_the_public_names_say_what_to_install():
     """In a fresh process: one sentence for what needs torch, and help for the rest."""
     code = "import sys; sys.modules['torch'] = None; import allaprima; "

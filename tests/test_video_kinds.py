@@ -1,5 +1,6 @@
 """What a video may be besides plain: HDR, interlaced, with subtitles, chapters and flags, with a thumbnail, of any name."""
 
+import io
 import struct
 from fractions import Fraction
 
@@ -7,11 +8,14 @@ import av
 import numpy as np
 import pytest
 from av.stream import Disposition
+from PIL import Image
 
 import clips
+from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Warned
 from allaprima.infer.video import stylize_video
 from allaprima.media.clips import Clip, is_video, sample_frames
+from conftest import PHOTOS
 
 PQ, HLG = 16, 18
 
@@ -167,6 +171,38 @@ def test_the_film_is_painted_and_not_the_thumbnail_before_it(tmp_path):
     assert "further pictures" in stylized(tmp_path / "in.mkv", tmp_path / "out.mp4")
     frames, _ = clips.decoded(tmp_path / "out.mp4")
     assert len(frames) == 20 and frames[0].shape == (64, 96, 3)
+
+
+@pytest.mark.parametrize("kind", ["pdf", "zip", "db", "txt"])
+def test_a_document_with_photos_in_it_is_not_a_film(tmp_path, kind):
+    """FFmpeg takes the photos of a document, and lines of text, for a film."""
+    path, photo = tmp_path / f"document.{kind}", PHOTOS / "chelsea.jpg"
+    if kind == "pdf":
+        pages = [Image.open(photo).convert("RGB").resize((320, 240))] * 5
+        pages[0].save(path, save_all=True, append_images=pages[1:])
+    elif kind == "txt":
+        path.write_text("a line of text\n" * 200)
+    else:
+        path.write_bytes(b"PK\x03\x04" + bytes(60) + 20 * photo.read_bytes())
+    assert not is_video(path)
+    with pytest.raises(AllaprimaError, match="is not a video"):
+        Clip(path)
+
+
+def test_a_stream_of_jpegs_is_a_film(tmp_path):
+    photo = io.BytesIO()
+    Image.open(PHOTOS / "chelsea.jpg").resize((160, 120)).save(photo, "JPEG")
+    (tmp_path / "camera.mjpeg").write_bytes(12 * photo.getvalue())
+    assert is_video(tmp_path / "camera.mjpeg")
+
+
+def test_transparency_that_is_lost_is_told(tmp_path):
+    with av.open(str(tmp_path / "clear.mov"), "w") as out:
+        video = out.add_stream("prores_ks", rate=5)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuva444p10le"
+        frame = av.VideoFrame.from_ndarray(np.full((48, 64, 4), 90, np.uint8), "rgba").reformat(format="yuva444p10le")
+        out.mux([*video.encode(frame), *video.encode()])
+    assert "out.mp4 is not transparent, as" in stylized(tmp_path / "clear.mov", tmp_path / "out.mp4")
 
 
 def test_what_is_a_video_is_judged_by_content(tmp_path):
