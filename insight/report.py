@@ -34,7 +34,7 @@ def write_report(
     compared = _compare(trainer, model, listener)
     parts = [
         _summary(trainer, model, wall_seconds),
-        _terms(trainer),
+        _terms(trainer.settings),
         Row([(to_image(read_style(style, 512)), style.name)], small=True),
         Heading("Photos it was not trained on"),
         *(Row([(a, name), (b, "stylized")]) for a, b, name in zip(photos, stylized, names, strict=True)),
@@ -76,12 +76,12 @@ def _summary(trainer, model, wall_seconds):
     )
 
 
-def _terms(trainer):
-    goal = f"; the goal was {trainer.content_goal:.2f}" if trainer.content_goal else ""
+def _terms(settings):
+    most = f"; the most allowed was {settings.stylization:g}" if settings.stylization else ""
     return Terms(
         {
             "J": "The number that training minimises, alpha * content cost + beta * style cost; lower is better.",
-            "Stylization": f"The content cost of a picture, where 1 is as far from its photo as another photo{goal}.",
+            "Stylization": f"The content cost of a picture, where 1 is as far from its photo as another photo{most}.",
             "Equivalent iteration": "The first iteration of the slow optimizer whose J is at or below that of the "
             "network's one pass.",
         }

@@ -15,7 +15,6 @@ grow with the picture, the content cost as written does. When S and G differ in 
 own n_H n_W first; with equal sizes that is the formula above.
 """
 
-import math
 from dataclasses import asdict, dataclass, field
 from typing import cast
 
@@ -35,7 +34,6 @@ class Objective:
     """The weights of J. `content` and `style` map layer names to their weights (lambda for style).
 
     beta = 10 is where, after `balance`, a photo looks painted and is still sharp; 3 is a colour cast, 30 loses detail.
-    distance: how far the style is from that of photos, as `balance` found it; J does not depend on it.
     """
 
     content: dict[str, float] = field(default_factory=lambda: dict(CONTENT_LAYERS))
@@ -43,7 +41,6 @@ class Objective:
     alpha: float = 1.0
     beta: float = 10.0
     tv: float = 0.0
-    distance: float = 0.0
 
     to_dict = asdict
 
@@ -187,9 +184,6 @@ def balance(network: LossNetwork, style: torch.Tensor, photos: torch.Tensor, obj
     from draw to draw, the median distance of a few pairs of photos by two thirds. style: [1, 3, H, W]; photos: [N, 3, h, w];
     both 0..1.
 
-    The style's distance from photos is ||Gram(S) - Gram(photo)||_F / ||Gram(photo)||_F, each norm the median over the photos,
-    and of the layers the geometric mean, weighted by lambda: 0.8 for a quiet oil, 2.6 for a mosaic of glass.
-
     Raises AllaprimaError when every photo is a single colour, which leaves no such unit.
     """
     if photos.flatten(2).std(2).max() < FLAT:
@@ -197,18 +191,13 @@ def balance(network: LossNetwork, style: torch.Tensor, photos: torch.Tensor, obj
     loss = PerceptualLoss(network, objective)
     targets = loss.style_targets(style)
     taps = network(photos, [*objective.content, *objective.style])
-    content, styles, distance = {}, {}, 0.0
+    content, styles = {}, {}
     for layer, weight in objective.content.items():
         content[layer] = weight / taps[layer].float().var().item()
     share = sum(objective.style.values()) or 1.0
     for layer, weight in objective.style.items():
-        grams = gram_matrix(taps[layer])
-        cost, own = (
-            max(style_cost(grams, to).median().item(), 1e-12) for to in (targets[layer], torch.zeros_like(grams))
-        )
-        styles[layer] = weight / share / cost
-        distance += weight / share * math.log(cost / own) / 2
+        cost = style_cost(gram_matrix(taps[layer]), targets[layer]).median().item()
+        styles[layer] = weight / share / max(cost, 1e-12)
     total = sum(objective.content.values()) or 1.0
     content = {layer: weight / total for layer, weight in content.items()}
-    distance = math.exp(distance) if any(styles.values()) else 0.0
-    return Objective(content, styles, objective.alpha, objective.beta, objective.tv, distance)
+    return Objective(content, styles, objective.alpha, objective.beta, objective.tv)

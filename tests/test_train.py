@@ -89,7 +89,7 @@ def test_beta_is_steered_to_the_stylization():
 @pytest.mark.parametrize("layers", [{}, {"relu2_2": 0.0}], ids=str)
 def test_what_has_no_style_is_not_steered(layers):
     trainer = Trainer(STYLE, change(SMALL, {"steps": 4, "style_layers": layers}), "cpu")
-    assert [trainer.objective.beta for _ in range(4) if trainer.step()] == [5.0] * 4 and trainer.content_goal == 0
+    assert [trainer.objective.beta for _ in range(4) if trainer.step()] == [5.0] * 4
 
 
 def test_a_second_view_is_a_function_of_the_seed_and_the_step():

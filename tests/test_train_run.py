@@ -256,9 +256,9 @@ def test_a_checkpoint_of_another_format_says_so(trained, tmp_path):
         tensors, old, {"allaprima": json.dumps({k: v for k, v in values.items() if k not in ("format", "version")})}
     )
     write_checkpoint(new, tensors, values | {"format": 9, "version": "7.0"})
-    with pytest.raises(AllaprimaError, match="has format 1, of an earlier version, and this version reads format 6"):
+    with pytest.raises(AllaprimaError, match="has format 1, of an earlier version, and this version reads format 5"):
         read_checkpoint(old)
-    with pytest.raises(AllaprimaError, match="has format 9, of allaprima 7.0, and this version reads format 6"):
+    with pytest.raises(AllaprimaError, match="has format 9, of allaprima 7.0, and this version reads format 5"):
         read_checkpoint(new)
 
 
@@ -273,5 +273,5 @@ def test_a_checkpoint_comes_back_as_it_was(tmp_path):
     tensors = {"network.a": torch.randn(2, 3).T, "history": torch.zeros(0, dtype=torch.float64)}
     write_checkpoint(tmp_path / "x.safetensors", tensors, {"settings": SMALL.to_dict(), "odd": [1.5, "ß"]})
     found, values = read_checkpoint(tmp_path / "x.safetensors")
-    assert values["settings"] == SMALL and values["odd"] == [1.5, "ß"] and values["format"] == 6
+    assert values["settings"] == SMALL and values["odd"] == [1.5, "ß"] and values["format"] == 5
     assert all(np.array_equal(found[key], value) and found[key].dtype == value.dtype for key, value in tensors.items())

@@ -12,8 +12,7 @@ from allaprima.core.errors import AllaprimaError
 from allaprima.core.files import atomic
 from allaprima.train.settings import Settings
 
-# 1 had a history without the names of its terms, 2 settings without motion, 3 and 4 other networks `live`, 5 no distance
-FORMAT = 6
+FORMAT = 5  # 1 had a history without the names of its terms, 2 settings without motion, 3 and 4 other networks `live`
 PARTS = (1, 2, 5, 10, 20, 30, 40, 64)  # of 64: when snapshots are taken
 
 

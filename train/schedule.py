@@ -16,7 +16,7 @@ SETTLE = 0.1, 0.7  # parts of the steps: none before, all after are made with th
 STEER = 0.1, 0.8  # parts of the steps between which beta is steered
 SEEN = 50  # steps whose mean costs steer it: one photo says little
 BETAS = 0.5, 60.0  # the range that it is steered in
-PAINTED = 0.1  # style cost at which beta is not raised any further: what is left is not worth a face
+BOLDNESS = 3.0  # content over style cost of a picture that is painted and still shows its photo
 STEADY = 0.5  # part of the steps from which on pictures are kept from changing with noise and motion
 ABREAST = 2  # steps whose gradients are computed side by side on a CPU, all from the same weights
 GRADIENT = 1e6  # norm that gradients are cut to
@@ -40,27 +40,22 @@ def settled(settings: Settings, step: int) -> bool:
     return np.random.default_rng((settings.seed, step, 1)).random() < part
 
 
-def content_goal(settings: Settings, distance: float) -> float:
-    """The content cost up to which beta is raised. distance: of the style from that of photos, as `balance` finds it.
-
-    A style that is far from photos needs pictures that are far from theirs, as they are in published networks, which were
-    trained with one weight of the style for all paintings (docs/networks.md).
-    """
-    return settings.stylization * (1 - math.exp(-distance))
-
-
-def steered(settings: Settings, history: list[dict[str, float]], beta: float, goal: float) -> float:
+def steered(settings: Settings, history: list[dict[str, float]], beta: float) -> float:
     """The beta for the next step, from that of the last one and the costs of the steps so far.
 
-    It rises until the style is there (PAINTED), but not beyond the content cost `goal`; not while the first shapes appear,
-    and not once steps are small, so that the end of a training is that of one objective.
+    It rises until the content cost is BOLDNESS times the style cost, but not beyond the content cost that the settings
+    allow; not while the first shapes appear, and not once steps are small, so that the end of a training is that of one
+    objective. A cost of 0, without style or content layers, leaves it as it is.
     """
     s, step = settings, len(history)
-    if not (goal and s.alpha and beta and STEER[0] <= step / s.steps < STEER[1]):
+    if not (s.stylization and s.alpha and beta and STEER[0] <= step / s.steps < STEER[1]):
         return beta
-    content, style = (max(1e-9, np.mean([row[name] for row in history[-SEEN:]])) for name in ("content", "style"))
-    missing = max(-1.0, min(1.0, math.log(style / PAINTED), math.log(goal / content)))
-    return max(BETAS[0], min(BETAS[1], beta * math.exp(missing * min(0.02, 30 / s.steps))))
+    content, style = (np.mean([row[name] for row in history[-SEEN:]]) for name in ("content", "style"))
+    if not (content and style):
+        return beta
+    missing = max(-1.0, min(1.0, math.log(BOLDNESS * style / content), math.log(s.stylization / content)))
+    beta = beta * math.exp(missing * min(0.02, 30 / s.steps))
+    return max(BETAS[0], min(BETAS[1], beta))
 
 
 def steadied(settings: Settings, step: int) -> bool:

@@ -75,11 +75,10 @@ class Settings:
         5.0, OBJECTIVE, "Weight of the style cost; when given, it is fixed and stylization is not used.", least=0
     )
     stylization: float = _setting(
-        0.8,
+        0.75,
         OBJECTIVE,
-        "How far from the photo a style may go: beta is raised until a tenth of the style cost is left, but not beyond "
-        "this content cost, where 1 is that of another photo; paintings that are like photos stay nearer to them. 0 leaves "
-        "beta as it is.",
+        "How far from the photo a style may go: beta is raised until the content cost is three times the style cost that is "
+        "left, but not beyond this content cost, where 1 is that of another photo; 0 leaves beta as it is.",
         least=0,
     )
     stability: float = _setting(

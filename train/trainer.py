@@ -105,11 +105,6 @@ class Trainer:
         self.history, self.unread, self.rate_factor, self.seconds = [], [], 1.0, 0.0
 
     @property
-    def content_goal(self) -> float:
-        """The content cost that this training aims at."""
-        return schedule.content_goal(self.settings, self.objective.distance)
-
-    @property
     def done(self) -> int:
         """Steps done."""
         return len(self.history) + len(self.unread)
@@ -189,7 +184,7 @@ class Trainer:
             if not math.isfinite(row["J"] + row.pop("norm")) or schedule.exploded(self.history, row["J"]):
                 raise Diverged
             self.history.append(row)
-            self.objective.beta = schedule.steered(self.settings, self.history, self.objective.beta, self.content_goal)
+            self.objective.beta = schedule.steered(self.settings, self.history, self.objective.beta)
 
     def costs(self, network, photos, content_targets, view: View | None) -> dict[str, torch.Tensor]:
         """The cost of each term for a network's pictures of `photos`, by name: of J one for each picture, [N], and those
