@@ -25,11 +25,11 @@ from allaprima.media.filters import Filters
 
 _ENDINGS = "mp4 m4v mov mkv webm avi mpg mpeg ts mts m2ts 3gp 3g2 f4v wmv flv ogv vob mxf y4m h264 h265"
 VIDEO_SUFFIXES = frozenset(f".{ending}" for ending in _ENDINGS.split())
-# What FFmpeg opens as "video" beside films: single pictures, picture animations, and text drawn as pictures.
-_STILLS = re.compile(r"image2|.*_pipe|gif|apng|ico|jpegxl_anim|webp_anim|tty|bin|xbin|adf|idf")
-_START_CODE = re.compile(b"\0+\1")
-# Streams without a container, and how one begins
-_BARE = {"mjpeg": re.compile(b"\xff\xd8\xff")} | dict.fromkeys(["h264", "hevc", "m4v", "mpegvideo", "vc1"], _START_CODE)
+# What FFmpeg opens as "video" beside films: single pictures, picture animations, documents with photos in them (mjpeg), and
+# text drawn as pictures.
+_STILLS = re.compile(r"image2|.*_pipe|mjpeg|gif|apng|ico|jpegxl_anim|webp_anim|tty|bin|xbin|adf|idf")
+# Films without a container, which begin with a start code: FFmpeg takes for one whatever has such a code somewhere in it
+_BARE, _START_CODE = re.compile(r"h264|hevc|m4v|mpegvideo|vc1"), re.compile(b"\0+\1")
 _PICTURE_BRANDS = re.compile(r"heic|heix|heim|heis|mif1|msf1|avif|avis|crx ")  # of ISO 23008-12 files, and a RAW photo
 STANDARD_INPUT = "-"  # in the place of a path
 _TIMEOUT = (20, 20)  # seconds to open a URL, and to wait for its next bytes
@@ -294,17 +294,14 @@ def is_video(path) -> bool:
 
 
 def _holds_film(container, path) -> bool:
-    """Is the file of a kind that can hold moving pictures?
-
-    FFmpeg takes for a bare stream whatever has the beginning of a picture somewhere in it: documents with photos, say.
-    """
+    """Is the file of a kind that can hold moving pictures?"""
     name = container.format.name
     if _STILLS.fullmatch(name) or _PICTURE_BRANDS.fullmatch(container.metadata.get("major_brand", "")):
         return False
-    if name not in _BARE:
+    if not _BARE.fullmatch(name):
         return True
     with open(path, "rb") as file:
-        return bool(_BARE[name].match(file.read(16)))
+        return bool(_START_CODE.match(file.read(16)))
 
 
 def _films(container):

@@ -1,6 +1,5 @@
 """What a video may be besides plain: HDR, interlaced, with subtitles, chapters and flags, with a thumbnail, of any name."""
 
-import io
 import struct
 from fractions import Fraction
 
@@ -187,13 +186,6 @@ def test_a_document_with_photos_in_it_is_not_a_film(tmp_path, kind):
     assert not is_video(path)
     with pytest.raises(AllaprimaError, match="is not a video"):
         Clip(path)
-
-
-def test_a_stream_of_jpegs_is_a_film(tmp_path):
-    photo = io.BytesIO()
-    Image.open(PHOTOS / "chelsea.jpg").resize((160, 120)).save(photo, "JPEG")
-    (tmp_path / "camera.mjpeg").write_bytes(12 * photo.getvalue())
-    assert is_video(tmp_path / "camera.mjpeg")
 
 
 def test_transparency_that_is_lost_is_told(tmp_path):
