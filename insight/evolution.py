@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from allaprima.core.checks import check_path, check_whole
+from allaprima.core.contract import SMALLEST
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Listener, Task, ignore
 from allaprima.insight.deconvnet import as_picture, check_layers, pixels
@@ -34,7 +35,6 @@ from allaprima.train.checkpoint import read_checkpoint
 from allaprima.train.settings import BUNDLED
 
 FEATURES = (Conv, Residual, SeparableResidual, Merge)
-LEAST = 16  # px, the smallest picture that a style network takes
 CELL = 96  # pixels of a projection on the sheet
 CROPS = (16, 32, 64, 128)  # sides of the part of a photo that is shown, pixels
 HELD = 0.9  # part of a projection's energy that the shown part holds, where one of the sides is enough
@@ -204,7 +204,7 @@ def evolution(
     Raises AllaprimaError when there are no snapshots, no photos or no such layer.
     """
     check_whole(1, count=count)
-    check_whole(LEAST, size=size)
+    check_whole(SMALLEST, size=size)
     check_whole(0, seed=seed)
     layers = check_layers("layers", layers or [], 0)
     files = find_photos(photos, least=1)

@@ -41,6 +41,7 @@ __all__ = [
     "read_photo",
     "read_picture",
     "read_rgb",
+    "to_jpeg",
     "write_picture",
     "write_rgb",
 ]
@@ -342,3 +343,13 @@ def free_memory() -> int:
         counts = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
         free = min(free, limit - used + int(counts["inactive_file"]))  # cached files make room when it is needed
     return free
+
+
+def to_jpeg(picture: np.ndarray, side: int | None = None, quality=95) -> bytes:
+    """A picture, uint8 [H, W, 3], as a JPEG with full colour resolution, scaled down to at most `side` pixels a side."""
+    image = Image.fromarray(picture)
+    if side:
+        image.thumbnail((side, side))
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=quality, subsampling=0)
+    return buffer.getvalue()

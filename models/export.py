@@ -4,7 +4,6 @@ Input `image`: uint8 [N, H, W, 3], RGB, any N, H and W >= 16. Input `strength`: 
 style. Output `stylized`: uint8, the shape of `image`. Padding, scaling, clamping and rounding are inside.
 """
 
-import io
 from copy import deepcopy
 from dataclasses import replace
 
@@ -13,12 +12,12 @@ import onnx
 import onnxruntime
 import torch
 from onnx import TensorProto, helper
-from PIL import Image
 
 from allaprima.core import __version__
 from allaprima.core.contract import IMAGE, STYLIZED, Card
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.files import write_atomically
+from allaprima.media.pictures import to_jpeg
 from allaprima.models.graph import OPSET, Graph, Value
 from allaprima.models.transformer import Transformer
 
@@ -130,16 +129,6 @@ def export(network: Transformer, path, card: Card):
     data = model.SerializeToString()
     verify(data, network)
     write_atomically(path, data)
-
-
-def to_jpeg(picture: np.ndarray, side: int | None = None, quality=95) -> bytes:
-    """A picture, uint8 [H, W, 3], as a JPEG with full colour resolution, scaled down to at most `side` pixels a side."""
-    image = Image.fromarray(picture)
-    if side:
-        image.thumbnail((side, side))
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=quality, subsampling=0)
-    return buffer.getvalue()
 
 
 def thumbnail(picture: np.ndarray) -> bytes:

@@ -19,15 +19,12 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
 from allaprima.core.contract import Controls
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Advanced, Event, Listener, Started, Warned
 from allaprima.infer.jobs import stylize
 from allaprima.media.clips import is_video, sample_frames
-from allaprima.media.pictures import picture_kind, read_picture
+from allaprima.media.pictures import picture_kind, read_picture, to_jpeg
 from allaprima.serve.apart import Apart, Readers
 from allaprima.serve.library import Library, free_name, safe_stem
 
@@ -273,13 +270,5 @@ def _painted(source: Path, folder: Path, model: Path, controls: Controls, listen
 def _shown(path: Path) -> bytes:
     """A result as a small JPEG that any browser shows; of a video, a frame in the middle."""
     if picture_kind(path):
-        return small_jpeg(read_picture(path, into="JPEG").frames[0].pixels, SHOWN)
-    return small_jpeg(next(iter(sample_frames(path, 1))), SHOWN)
-
-
-def small_jpeg(pixels: np.ndarray, side: int) -> bytes:
-    """A picture, uint8 [H, W, 3] RGB, as a JPEG of at most `side` pixels a side."""
-    image, data = Image.fromarray(pixels), io.BytesIO()
-    image.thumbnail((side, side))
-    image.save(data, "JPEG", quality=88)
-    return data.getvalue()
+        return to_jpeg(read_picture(path, into="JPEG").frames[0].pixels, SHOWN)
+    return to_jpeg(next(iter(sample_frames(path, 1))), SHOWN)

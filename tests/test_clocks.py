@@ -1,5 +1,6 @@
 """Time stamps that can't be trusted: joined clips, jumps, equal and missing times; and sound that is not as it should be."""
 
+import time
 from fractions import Fraction
 
 import av
@@ -12,6 +13,7 @@ import clips
 from allaprima.core.events import Warned
 from allaprima.infer.video import stylize_video
 from allaprima.media.clock import OF_TRANSPORT, Clock
+from allaprima.media.sources import Player
 
 
 def same(rgb, controls=None):
@@ -167,3 +169,11 @@ def test_sound_never_costs_the_picture(tmp_path_factory, codec, layout, rate, co
     evenly(folder / f"out.{output}", 6, float(frame_rate))
     with av.open(str(source)) as before, av.open(str(folder / f"out.{output}")) as after:
         assert len(after.streams.audio) == len(before.streams.audio)
+
+
+def test_the_last_frame_stays_as_long_as_the_others(tmp_path):
+    clips.write_clip(tmp_path / "slides.mp4", clips.panned(2, 64, 48), rate=4)
+    player = Player(tmp_path / "slides.mp4", loop=True)
+    seen = [(player.read(), time.perf_counter())[1] for _ in range(4)]
+    player.close()
+    assert min(np.diff(seen)) > 0.2

@@ -16,7 +16,7 @@ from allaprima.commands import baseline as commands
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Advanced, Started, Warned, Wrote
 from allaprima.infer.stylizer import Stylizer
-from allaprima.models.export import to_jpeg
+from allaprima.media.pictures import to_jpeg
 from allaprima.models.loss_network import LossNetwork
 from allaprima.models.perceptual import PerceptualLoss
 from allaprima.models.tensors import read_style, to_image, to_tensor

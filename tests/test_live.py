@@ -172,14 +172,6 @@ def test_mirror_and_size(tmp_path):
     player.close()
 
 
-def test_the_last_frame_stays_as_long_as_the_others(tmp_path):
-    clips.write_clip(tmp_path / "slides.mp4", clips.panned(2, 64, 48), rate=4)
-    player = Player(tmp_path / "slides.mp4", loop=True)
-    seen = [(player.read(), time.perf_counter())[1] for _ in range(4)]
-    player.close()
-    assert min(np.diff(seen)) > 0.2
-
-
 def test_loop_starts_again(tmp_path):
     source = clips.write_clip(tmp_path / "in.mp4", clips.panned(5, 64, 48))
     player = Player(source, loop=True)

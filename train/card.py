@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from allaprima.core.contract import Card
-from allaprima.media.pictures import read_rgb
-from allaprima.models.export import thumbnail, to_jpeg
+from allaprima.media.pictures import read_rgb, to_jpeg
+from allaprima.models.export import thumbnail
 from allaprima.models.tensors import read_style, to_image
 from allaprima.train import loss, schedule, soap
 from allaprima.train.settings import BUNDLED
