@@ -9,14 +9,11 @@ waits as long as Retry-After says.
 import argparse
 import io
 import json
-import re
 import statistics
-import subprocess
 import sys
 import threading
 import time
 from collections import Counter
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -30,23 +27,12 @@ from allaprima.infer.bench import measure
 from allaprima.infer.library import DEFAULT_STYLE
 from allaprima.infer.stylizer import Stylizer
 
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+from services import server  # noqa: E402
+
 WARM_UP = 10  # frames
-PHOTO = Path(__file__).resolve().parent.parent / "train" / "photos" / "astronaut.jpg"
-
-
-@contextmanager
-def server(*options):
-    """`allaprima serve` on a free port: (its address, its process)."""
-    command = [sys.executable, "-m", "allaprima", "serve", "--port", "0", *options]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    said = process.stderr.readline()
-    address = re.search(r"http://\S+/", said)
-    assert address, said
-    try:
-        yield address[0], process
-    finally:
-        process.terminate()
-        process.wait()
+PHOTO = ROOT / "train" / "photos" / "astronaut.jpg"
 
 
 def client(address, photo, until, times, answers):
@@ -91,7 +77,7 @@ def frames(address, count, width=640, height=480):
 def engine(rounds, count):
     """Rows of the server engine and of `allaprima bench`, in turns: medians of their frames a second."""
     native, server_rates, stylizer = [], [], Stylizer(DEFAULT_STYLE, one_size=True)
-    with server() as (address, _):
+    with server() as (address, _, _):
         frames(address, WARM_UP)
         for _ in range(rounds):
             server_rates.append(frames(address, count))
@@ -117,7 +103,7 @@ def main():
         publish("The server engine at 640x480 over loopback", table(head, [row]), options.write)
     rows = []
     for queue in options.queue:
-        with server("--queue", str(queue)) as (address, process):
+        with server("--queue", str(queue)) as (address, _, process):
             memory = psutil.Process(process.pid).memory_info
             load(address, file.getvalue(), options.clients, 5)  # styles are opened, memory is taken
             before = memory().rss / 1e6
