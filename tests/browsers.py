@@ -62,6 +62,41 @@ def painted(page, how=" ms at"):
     )
 
 
+def watch_cameras(page):
+    """In the page: `streams`, the cameras from now on, each of which waits for `gate`, which `answer()` opens."""
+    page.evaluate(
+        """() => {
+            const devices = navigator.mediaDevices, open = devices.getUserMedia.bind(devices);
+            window.streams = [];
+            window.gate = new Promise((resolve) => (window.answer = resolve));
+            devices.getUserMedia = async (wanted) => {
+                const stream = await open(wanted);
+                await gate;
+                streams.push(stream);
+                return stream;
+            };
+        }"""
+    )
+
+
+def until_cameras(page, on, of):
+    """Wait until so many cameras were opened, and so many of them are on."""
+    page.wait_for_function(
+        "([on, of]) => streams.length === of && streams.filter((stream) => stream.active).length === on", arg=[on, of]
+    )
+
+
+def is_held(page):
+    """Whether the page asks before it is left."""
+    return page.evaluate(
+        """() => {
+            const leaving = new Event("beforeunload", { cancelable: true });
+            window.dispatchEvent(leaving);
+            return leaving.defaultPrevented;
+        }"""
+    )
+
+
 def pixels(page, canvas):
     """What a canvas of the page shows, uint8 [H, W, 3]."""
     url = page.evaluate("id => document.getElementById(id).toDataURL()", canvas)

@@ -2,13 +2,14 @@
 
 import base64
 import zipfile
+from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import clips
-from browsers import needs_chromium
+from browsers import is_held, needs_chromium
 from conftest import PHOTOS
 from studios import Studio
 from test_studio import as_bytes
@@ -123,6 +124,31 @@ def test_a_painting_with_faults_is_told_and_keys_reach_everything(opened, studio
         page.keyboard.press("Tab")
         reached.add(page.evaluate("document.activeElement.id || document.activeElement.hash"))
     assert {"#paint", "#train", "painting", "minutes", "style-size", "train-start"} <= reached
+
+
+def test_a_lot_is_painted_as_it_was_dropped_and_is_not_left_by_mistake(opened, studio):
+    page = opened(studio.address)
+    shown(page, "convert")
+    asked = []
+    page.route("**/studio/conversions?*", lambda route: asked.append(route))
+    page.select_option("#convert-style", "wave")
+    drop(page, "#convert", {"a.jpg": b"a", "b.jpg": b"b"})
+    page.wait_for_function("document.getElementById('queue-about').textContent.includes('on its way')")
+    assert is_held(page)
+    page.select_option("#convert-style", "starry_night")
+    for number in (0, 1):
+        while len(asked) <= number:
+            page.wait_for_timeout(50)
+        asked[number].fulfill(json=None)
+    page.wait_for_function("!document.getElementById('queue-about').textContent.includes('on its way')")
+    assert [parse_qs(urlsplit(route.request.url).query)["style"] for route in asked] == [["wave"], ["wave"]]
+    assert not is_held(page)
+    drop(page, "#convert", {".DS_Store": b"hidden"})
+    assert "no files" in page.text_content("#convert-message")
+    studio.end(kill=True)
+    page.wait_for_function(
+        "document.getElementById('convert-message').textContent.includes('drop the files once more')"
+    )
 
 
 def test_two_pictures_and_a_clip_are_converted_and_taken(opened, studio, tmp_path):

@@ -1,6 +1,6 @@
 /** Convert: files and folders into the studio's queue, results out of it. */
 import { ask, following, inWords, keepLooking, layCards, make, readable } from "./studio.js";
-import { addView, isShown } from "./views.js";
+import { addView, isShown, whenChosen } from "./views.js";
 
 const $ = (id) => /** @type {any} */ (document.getElementById(id));
 const STATES = { waiting: "waiting", painting: "painting", done: "done", failed: "failed" };
@@ -8,7 +8,7 @@ const STATES = { waiting: "waiting", painting: "painting", done: "done", failed:
 /** @type {{id: string, name: string, kind: string, style: string, size: number, state: string, done: number, total: number, about: string, result: string | null}[]} */
 let conversions = [];
 let paused = false;
-/** @type {[string, File][]} files on their way to the studio, each with its path in the folder it was dropped in */
+/** @type {[string, File, object][]} files on their way to the studio, each with its path and how it is to be painted */
 const sending = [];
 let sent = 0;
 /** @type {string[]} */
@@ -18,12 +18,21 @@ const { tell, look, order } = following(refresh, $("convert-message"));
 
 // -- files in ---------------------------------------------------------------------------------------------------
 
+/** How the controls say now that files are to be painted. */
+const controls = () => ({
+  style: $("convert-style").value,
+  strength: $("convert-strength").value,
+  stroke: $("convert-stroke").value,
+  keep_colors: $("convert-colors").checked,
+});
+
 /** All files of what was dropped, folders and what is in them too. @param {DataTransfer} dropped */
 async function dropped({ items, files }) {
+  const how = controls(); // as they are now: to look through folders takes a while
   const entries = [...items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
-  if (!entries.length) return send([...files].map((file) => [file.name, file]));
+  if (!entries.length) return send([...files].map((file) => [file.name, file]), how);
   const found = await Promise.all(entries.map(filesOf));
-  send(found.flat());
+  send(found.flat(), how);
 }
 
 /** @returns {Promise<[string, File][]>} */
@@ -42,24 +51,22 @@ async function filesOf(entry) {
   return (await Promise.all(inside.map(filesOf))).flat();
 }
 
-/** Send files to the studio, one at a time, after those that are on their way. @param {[string, File][]} files */
-async function send(files) {
+/**
+ * Send files to the studio, one at a time, after those that are on their way.
+ * @param {[string, File][]} files each with its path in the folder it was dropped in @param {object} how
+ */
+async function send(files, how) {
   const busy = sending.length > 0;
-  sending.push(...files.filter(([path]) => !path.split("/").some((part) => part.startsWith("."))));
-  if (busy || !sending.length) return;
+  const seen = files.filter(([path]) => !path.split("/").some((part) => part.startsWith(".")));
+  if (!seen.length) return tell("There are no files in it. Drop or choose photos, clips or a folder that holds some.");
+  sending.push(...seen.map(([path, file]) => /** @type {[string, File, object]} */ ([path, file, how])));
+  if (busy) return;
   leftOut = [];
   tell("");
   for (sent = 0; sent < sending.length; sent++) {
-    const [path, file] = sending[sent];
-    const how = {
-      name: path,
-      style: $("convert-style").value,
-      strength: $("convert-strength").value,
-      stroke: $("convert-stroke").value,
-      keep_colors: $("convert-colors").checked,
-    };
+    const [name, file, asked] = sending[sent];
     try {
-      await ask(`conversions?${new URLSearchParams(how)}`, { method: "POST", body: file });
+      await ask(`conversions?${new URLSearchParams({ name, ...asked })}`, { method: "POST", body: file });
     } catch (error) {
       leftOut.push(error.message);
     }
@@ -148,12 +155,10 @@ export function offerStyles(styles) {
 export function startConvert() {
   addView("convert", { shown: look, dropped });
   for (const picker of [$("pick-files"), $("pick-folder")])
-    picker.onchange = () => {
-      send([...picker.files].map((file) => [file.webkitRelativePath || file.name, file]));
-      picker.value = ""; // so that the same file can be chosen again
-    };
+    whenChosen(picker, (files) => send(files.map((file) => [file.webkitRelativePath || file.name, file]), controls()));
   $("convert-strength").oninput = () => ($("convert-strength-value").textContent = `${$("convert-strength").value} %`);
   $("pause").onclick = () => order(() => ask(`conversions/${paused ? "go-on" : "pause"}`, { method: "POST" }));
+  window.addEventListener("beforeunload", (event) => sending.length && event.preventDefault());
   $("clear").onclick = () => order(removeAll);
   keepLooking(look, () => isShown("convert"));
 }

@@ -1,6 +1,8 @@
 /** What the studio on this machine does for the page; there is none behind a page on a web host. */
 
-const GONE = "The studio does not answer. Start allaprima studio again: what was at work goes on where it was.";
+const GONE = "The studio does not answer. Start allaprima studio again:";
+const KEPT = "trainings go on where they were.";
+const NOT_KEPT = "then drop the files once more, since it keeps none of them, nor of their results, when it ends.";
 
 /**
  * Ask the studio; its answer is JSON, or null.
@@ -11,7 +13,7 @@ export async function ask(path, request) {
   try {
     answer = await fetch(`studio/${path}`, request);
   } catch {
-    throw new Error(GONE);
+    throw new Error(`${GONE} ${path.startsWith("conversions") ? NOT_KEPT : KEPT}`);
   }
   const said = answer.status === 204 ? null : await answer.json().catch(() => null);
   if (!answer.ok) throw new Error(said?.error ?? `The studio could not do that (${answer.status}).`);

@@ -19,6 +19,15 @@ export function addView(name, view) {
 /** Whether this view is the one that is seen. */
 export const isShown = (name) => current === name && !document.hidden;
 
+/** Give the files that are chosen in a field to `take`. The field forgets them, so that the same can be chosen again. */
+export function whenChosen(field, take) {
+  field.onchange = () => {
+    const files = [...field.files];
+    field.value = "";
+    take(files);
+  };
+}
+
 const element = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
 
 /** Follow the address from now on, and show the links to the views where there are several. */
