@@ -204,6 +204,30 @@ def test_the_page_fits_a_phone_and_axe_finds_nothing_serious(opened, studio):
         page.emulate_media(color_scheme=scheme)
         found = Axe().run(page).response["violations"]
         assert [v["id"] for v in found if v["impact"] in ("serious", "critical")] == []
+    for view, sliders in {"paint": ("Strength", "Strokes"), "convert": ("Strength",)}.items():
+        page.click(f"nav a[href='#{view}']")
+        assert [page.get_by_role("slider", name=name, exact=True).count() for name in sliders] == [1] * len(sliders)
+
+
+@needs_chromium
+def test_the_picture_keeps_its_shape_in_low_windows_and_in_full_screen(opened, studio):
+    page = opened(studio)
+    shape = page.evaluate("document.getElementById('after').width / document.getElementById('after').height")
+
+    def box(name):
+        return page.locator(name).bounding_box()
+
+    for width, height, least in ((844, 390, 290), (667, 375, 290), (800, 240, 170), (1280, 800, 500)):
+        page.set_viewport_size({"width": width, "height": height})
+        seen = box("#after")
+        assert least <= seen["height"] < height and seen["width"] / seen["height"] == pytest.approx(shape, rel=0.01)
+    page.set_viewport_size({"width": 1000, "height": 800})
+    page.click("#fullscreen")
+    page.wait_for_function("document.fullscreenElement")
+    seen, divider = box("#after"), box("#divider")
+    assert seen["width"] / seen["height"] == pytest.approx(shape, rel=0.01)
+    assert max(seen["width"] / 1000, seen["height"] / 800) == pytest.approx(1, rel=0.01)
+    assert [divider["x"], divider["width"]] == pytest.approx([seen["x"], seen["width"]])
 
 
 def test_the_studio_answers_this_machine_alone(studio):

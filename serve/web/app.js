@@ -282,7 +282,7 @@ function listen() {
   $("size").onchange = $("mirror").onchange = $("colors").onchange = () => paint();
   $("snapshot").onclick = snapshot;
   $("record").onclick = record;
-  $("fullscreen").onclick = () => (document.fullscreenElement ? document.exitFullscreen() : $("view").requestFullscreen());
+  $("fullscreen").onclick = () => (document.fullscreenElement ? document.exitFullscreen() : $("stage").requestFullscreen());
   addView("paint", { dropped: ({ files }) => files[0] && use(openFile(files[0])), shown: () => source && paint() });
   document.onkeydown = (event) => {
     if (!isShown("paint") || event.ctrlKey || event.metaKey || event.altKey || document.activeElement?.matches("select")) return;
