@@ -12,6 +12,7 @@ from dataclasses import replace
 from urllib.error import HTTPError
 from urllib.parse import unquote
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -22,7 +23,7 @@ from allaprima.core.events import Warned
 from allaprima.infer.library import BUNDLED
 from allaprima.infer.stylizer import Stylizer
 from allaprima.serve.site import export_web
-from browsers import from_base64, needs_chromium, painted, pixels
+from browsers import from_base64, is_held, needs_chromium, painted, pixels, until_cameras, watch_cameras
 from conftest import PHOTOS, make_model
 
 STYLES = ["starry_night", "wave"]
@@ -83,13 +84,22 @@ def test_camera_styles_mirror_and_divider_act_at_once(opened, studio):
     page = opened(studio)
     page.click("#camera")
     painted(page, "frames/s")
-    first = page.text_content("#status")
+    first = page.text_content("#said")
     assert pixels(page, "after").shape == (240, 320, 3)
     page.keyboard.press("n")
     page.wait_for_function(
-        "before => !document.getElementById('status').textContent.startsWith(before)", arg=first.split(":")[0]
+        "before => !['L', before].some((text) => document.getElementById('said').textContent.startsWith(text))",
+        arg=first,
     )
     painted(page, "frames/s")
+    changes = """async () => {
+        let count = 0;
+        const options = { subtree: true, childList: true, characterData: true };
+        new MutationObserver(() => count++).observe(document.querySelector("header [role=status]"), options);
+        await new Promise((resolve) => setTimeout(resolve, 2000));
+        return count;
+    }"""
+    assert page.evaluate(changes) == 0  # who listens hears what happens, and not the speed
     page.keyboard.press("o")
     assert page.evaluate("getComputedStyle(document.getElementById('after')).clipPath") == "inset(0px 0px 0px 50%)"
     page.click("#example")
@@ -178,8 +188,51 @@ def test_a_refused_camera_and_a_broken_file_are_said_in_words(opened, studio, tm
     (tmp_path / "broken.jpg").write_bytes(b"not a picture")
     page.set_input_files("#file", tmp_path / "broken.jpg")
     page.wait_for_function("document.getElementById('message').textContent.includes('broken.jpg')")
-    page.click("#example")
+    page.locator(".style").nth(1).click()
     page.wait_for_function("document.getElementById('message').hidden")
+    with av.open(str(tmp_path / "song.mp4"), "w") as container:
+        stream = container.add_stream("aac", rate=44100)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 44100), np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 44100
+        container.mux([*stream.encode(frame), *stream.encode()])
+    page.set_input_files("#file", tmp_path / "song.mp4")
+    page.wait_for_function("document.getElementById('message').textContent.includes('no picture')")
+    assert page.evaluate("document.getElementById('before').width") == 512
+
+
+@needs_chromium
+def test_the_newest_source_is_shown_and_the_camera_ends_with_its_view(opened, studio, tmp_path):
+    page = opened(studio)
+    watch_cameras(page)
+    page.click("#camera")
+    assert "allow it" in page.text_content("#said")
+    Image.new("RGB", (200, 132), "red").save(tmp_path / "mine.png")
+    page.set_input_files("#file", tmp_path / "mine.png")
+    page.wait_for_function("document.getElementById('before').width == 200")
+    page.evaluate("answer()")
+    until_cameras(page, 0, of=1)
+    assert pixels(page, "before").shape == (132, 200, 3) and page.is_disabled("#record")
+    assert "allow it" not in page.text_content("#said")
+
+    assert page.input_value("#file") == ""  # so the same photo can be chosen again
+    Image.new("RGBA", (200, 132), (0, 0, 0, 0)).save(tmp_path / "glass.png")
+    page.set_input_files("#file", tmp_path / "glass.png")
+    page.wait_for_function("document.getElementById('before').getContext('2d').getImageData(9, 9, 1, 1).data[1] == 255")
+
+    page.click("#camera")
+    painted(page, "frames/s")
+    page.click("#record")
+    assert is_held(page)
+    page.wait_for_timeout(1500)
+    with page.expect_download() as waiting:
+        page.click("nav a[href='#train']")
+    assert re.fullmatch(r"allaprima-contrast_of_forms-\d+\.mp4", waiting.value.suggested_filename)
+    assert not is_held(page)
+    until_cameras(page, 0, of=2)
+    page.click("nav a[href='#paint']")
+    until_cameras(page, 1, of=3)
+    page.evaluate("streams[2].getVideoTracks()[0].dispatchEvent(new Event('ended'))")
+    assert "press Camera again" in page.text_content("#message")
 
 
 @needs_chromium

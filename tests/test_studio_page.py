@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import clips
-from browsers import is_held, needs_chromium
+from browsers import is_held, needs_chromium, until_cameras, watch_cameras
 from conftest import PHOTOS
 from studios import Studio
 from test_studio import as_bytes
@@ -80,7 +80,9 @@ def test_a_painting_becomes_a_style_on_the_wall(opened, studio, library):
     assert "my wave.jpg" in page.text_content("#painting-name") and "5 minutes" in page.text_content("#train-time")
     page.evaluate("document.getElementById('minutes').add(new Option('short', '0.06', true, true))")
     page.click("#train-start")
+    page.wait_for_selector("#moment-hint")
     page.wait_for_selector("#moments[data-moment]")
+    assert page.is_hidden("#moment-hint")
     assert painted_photo(page).std() > 20
     page.click("#live-camera")
     page.wait_for_function("document.querySelector('#live canvas').getContext('2d').getImageData(9, 9, 1, 1).data[3]")
@@ -104,7 +106,7 @@ def test_a_painting_becomes_a_style_on_the_wall(opened, studio, library):
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         assert serious(page) == []
         page.click(".paint")
-        page.wait_for_function("document.getElementById('status').textContent.startsWith('my wave: ')")
+        page.wait_for_function("document.getElementById('said').textContent === 'Style: my wave'")
         assert page.locator(".style").count() == styles + 1
     finally:
         again.end(kill=True)
@@ -119,11 +121,48 @@ def test_a_painting_with_faults_is_told_and_keys_reach_everything(opened, studio
     drop(page, "#train", {"red.png": as_bytes(Image.new("RGB", (300, 200), "red"))})
     page.wait_for_selector("#painting-faults li")
     assert "single colour" in page.text_content("#painting-faults")
+    drop(page, "#train", {"broken.jpg": b"not a picture"})
+    page.wait_for_selector("#painting-shown", state="hidden")  # what was refused is not what is seen
+    assert "Drop a painting" in page.text_content("#painting-name") and page.text_content("#painting-faults") == ""
+    drop(page, "#train", {"red.png": as_bytes(Image.new("RGB", (300, 200), "red"))})
+    page.wait_for_selector("#train-start:not([disabled])")
     reached = set()
     for _ in range(12):
         page.keyboard.press("Tab")
         reached.add(page.evaluate("document.activeElement.id || document.activeElement.hash"))
     assert {"#paint", "#train", "painting", "minutes", "style-size", "train-start"} <= reached
+
+
+def test_a_double_click_is_one_training_and_leaves_no_camera_on(opened, studio):
+    page = opened(studio.address)
+    watch_cameras(page)
+    shown(page, "train")
+    camera = "document.getElementById('live-camera').click()"  # it is hidden until there is something to paint with
+    page.evaluate(camera)
+    page.evaluate(camera)
+    page.evaluate(camera)
+    shown(page, "convert")
+    page.evaluate("answer()")
+    until_cameras(page, 0, of=2)
+    shown(page, "train")
+    asked = []
+    page.route("**/studio/trainings?*", lambda route: (asked.append(route), route.fulfill(json={"id": "one"})))
+    drop(page, "#train", {"my wave.jpg": STYLE.read_bytes()})
+    page.wait_for_selector("#train-start:not([disabled])")
+    page.dblclick("#train-start")
+    page.wait_for_selector("#painting-shown", state="hidden")
+    assert len(asked) == 1
+
+    page.route(
+        "**/studio/trainings", lambda route: route.fulfill(json={"trainings": [], "photos": [], "possible": False})
+    )
+    page.reload()
+    page.wait_for_selector("#train-missing")
+    sent = []
+    page.on("request", lambda request: sent.append(request.url.split("/")[-1].split("?")[0]))
+    drop(page, "#train", {"my wave.jpg": STYLE.read_bytes()})
+    page.wait_for_timeout(1000)
+    assert "paintings" not in sent and page.is_disabled("#train-start")
 
 
 def test_a_lot_is_painted_as_it_was_dropped_and_is_not_left_by_mistake(opened, studio):

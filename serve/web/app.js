@@ -1,14 +1,15 @@
 /** The Paint page: a source, a style, and controls that act at once. */
 import { offerStyles, startConvert } from "./convert.js";
 import { Engines } from "./engines.js";
-import { cameras, openCamera, openFile } from "./sources.js";
+import { cameras, draw, openCamera, openFile } from "./sources.js";
 import { hasStudio, readable } from "./studio.js";
 import { paintThumbnails } from "./thumbnails.js";
 import { startTrain } from "./train.js";
-import { addView, followAddress, isShown } from "./views.js";
+import { addView, followAddress, isShown, whenChosen } from "./views.js";
 
 const LEAST = 16; // px, the smallest side that a style takes
 const PHOTO_SIDE = 1280; // px, long side at which a photo is painted
+const ASKING = "Waiting for the camera: allow it where the browser asks.";
 const BRUSHES = [0.5, 0.7, 1, 1.4, 2]; // the strokes that a key goes through, as in infer/live.py
 const $ = (id) => /** @type {any} */ (document.getElementById(id));
 const [before, after] = [$("before"), $("after")].map((canvas) => canvas.getContext("2d"));
@@ -18,14 +19,24 @@ const photo = document.createElement("canvas").getContext("2d", { willReadFreque
 const engines = new Engines($("engine"), { changed: reload, warn: alertUser });
 /** @type {{name: string, file: string, server?: string, thumbnail: string, credit: string}[]} */
 let styles = [];
-let chosen = -1, loaded = -1, underWay = 0, again = false;
+let chosen = -1, loaded = -1, underWay = 0, again = false, loading = false;
 /** @type {import("./sources.js").Source | null} */
 let source = null, lastPhoto = null;
+/** @type {Promise<import("./sources.js").Source> | null} what is being opened */
+let opening = null;
+/** @type {Promise<import("./sources.js").Source> | null} the camera that was asked for last */
+let asked = null;
 /** @type {MediaRecorder | null} */
 let recorder = null;
 const shown = []; // [time, delay] of the frames of the last second
 
-const say = (text) => ($("status").textContent = text);
+/** Say how things are: to the eye, and to those who listen, for whom the speed beside it changes too often. */
+function sayState() {
+  const name = readable(styles[loading ? chosen : loaded]?.name ?? "");
+  const style = loading ? `Loading ${name} …` : name ? `Style: ${name}` : "No style is loaded: choose one.";
+  $("said").textContent = opening && opening === asked ? ASKING : style;
+}
+
 function alertUser(text) {
   $("message").textContent = text;
   $("message").hidden = !text;
@@ -54,10 +65,11 @@ async function paint() {
     const [width, height] = paintedSize(source);
     if (photo.canvas.width !== width || photo.canvas.height !== height) Object.assign(photo.canvas, { width, height });
     photo.setTransform($("mirror").checked ? -1 : 1, 0, 0, 1, $("mirror").checked ? width : 0, 0);
-    photo.drawImage(source.element, 0, 0, width, height);
+    draw(photo, source.element);
     const pixels = photo.getImageData(0, 0, width, height);
     const strength = $("strength").value;
     const controls = { strength: strength / 100, stroke: strokeAsked(), keep_colors: $("colors").checked };
+    const style = styles[loaded].name;
     const { painted } = await engines.paint(pixels.data.buffer, width, height, controls);
     if (after.canvas.width !== width || after.canvas.height !== height) {
       for (const { canvas } of [before, after]) Object.assign(canvas, { width, height });
@@ -66,9 +78,10 @@ async function paint() {
     // An engine that takes the pixels away has one picture under way: then the canvas still shows the photo.
     pixels.data.length ? before.putImageData(pixels, 0, 0) : before.drawImage(photo.canvas, 0, 0);
     after.putImageData(new ImageData(new Uint8ClampedArray(painted), width, height), 0, 0);
-    Object.assign(after.canvas.dataset, { strength, stroke: controls.stroke, colors: controls.keep_colors });
+    Object.assign(after.canvas.dataset, { style, strength, stroke: controls.stroke, colors: controls.keep_colors });
     measure(performance.now(), taken);
-    $("snapshot").disabled = $("record").disabled = false;
+    $("snapshot").disabled = false;
+    $("record").disabled = !source.moving; // a canvas that does not change records nothing
   } catch (error) {
     alertUser(error.message);
   } finally {
@@ -78,14 +91,13 @@ async function paint() {
 }
 
 function measure(now, taken) {
-  if (loaded < 0) return;
   shown.push([now, now - taken]);
   while (shown.length > 2 && now - shown[0][0] > 1000) shown.shift();
   const delays = shown.map(([, delay]) => delay).sort((a, b) => a - b);
   const delay = delays[delays.length >> 1].toFixed(0);
   const span = now - shown[0][0];
   const rate = source?.moving && span ? `${((1000 * (shown.length - 1)) / span).toFixed(1)} frames/s, ` : "";
-  say(`${readable(styles[loaded]?.name ?? "")}: ${rate}${delay} ms at ${after.canvas.width}×${after.canvas.height}`);
+  $("speed").textContent = `${rate}${delay} ms at ${after.canvas.width}×${after.canvas.height}`;
 }
 
 /** Ask for a picture at each frame that the video shows. */
@@ -103,23 +115,31 @@ function follow(video) {
 /** The chosen style into the engine that paints from now on. */
 function reload() {
   loaded = -1;
-  choose(chosen);
+  $("speed").textContent = "";
+  load(chosen);
 }
 
-async function choose(index) {
+function choose(index) {
+  alertUser("");
+  return load(index);
+}
+
+async function load(index) {
   chosen = (index + styles.length) % styles.length;
   const mine = chosen;
   document.querySelectorAll(".style").forEach((button, k) => button.setAttribute("aria-pressed", String(k === mine)));
-  say(`Loading ${readable(styles[mine].name)} …`);
+  loading = true;
+  sayState();
   try {
     const [width, height] = source?.width ? paintedSize(source) : [480, 360];
     await engines.load(styles[mine], width, height);
     loaded = mine;
-    say(`${readable(styles[mine].name)} is ready.`);
     if (mine === chosen) paint();
   } catch (error) {
     alertUser(error.message);
   }
+  if (mine === chosen) loading = false;
+  sayState();
 }
 
 /** The styles as they are now, on the wall. */
@@ -160,53 +180,87 @@ async function paintWith(name) {
 
 // -- sources --------------------------------------------------------------------------------------------------
 
-/** @param {Promise<any>} opening @param {boolean} [own] whether it is the user's, not the example */
-async function use(opening, own = true) {
+/**
+ * Show what is being opened, unless the user has chosen something else by then.
+ * @param {Promise<any>} mine @param {boolean} [own] whether it is the user's, not the example
+ */
+async function use(mine, own = true) {
+  opening = mine;
   alertUser("");
+  sayState();
   try {
-    const opened = await opening;
+    const opened = await mine;
+    if (opening !== mine) return opened.stop();
     stopRecording();
     source?.stop();
     source = opened;
     shown.length = 0;
     opened.moving ? follow(opened.element) : paint();
+    if ($("paint").hidden) restCamera();
     if (own && !opened.moving) {
       lastPhoto = opened;
       repaintWall();
     }
-    return true;
   } catch (error) {
-    alertUser(error.message);
-    return false;
+    if (opening === mine) alertUser(error.message);
+  } finally {
+    if (opening === mine) opening = null;
+    sayState();
   }
 }
 
 async function useCamera(deviceId = "") {
-  if (!(await use(openCamera(Number($("size").value), deviceId)))) return;
+  const mine = openCamera(Number($("size").value), deviceId, loseCamera);
+  asked = mine;
+  await use(mine);
+  const camera = await mine.catch(() => null);
+  if (!camera) return;
   const found = await cameras();
   $("device").replaceChildren(...found.map((device, k) => new Option(device.label || `Camera ${k + 1}`, device.deviceId)));
-  const current = source?.element.srcObject.getVideoTracks()[0].getSettings().deviceId;
+  const current = camera.element.srcObject.getVideoTracks()[0].getSettings().deviceId;
   if (current) $("device").value = current;
   $("device-field").hidden = found.length < 2;
 }
 
-async function useExample() {
-  const answer = await fetch("example.jpg");
-  await use(openFile(new File([await answer.blob()], "example.jpg", { type: "image/jpeg" })), false);
+/** @param {string} words why it is lost */
+function loseCamera(words) {
+  stopRecording();
+  $("speed").textContent = "";
+  alertUser(words);
 }
+
+/** The view is left: nobody is filmed then, and what was recorded until now is kept. */
+function restCamera() {
+  stopRecording();
+  if (source?.element.srcObject) source.stop();
+}
+
+/** The view is back: so is its camera, or the picture as the controls are now. */
+const resume = () => (source?.element.srcObject?.active === false ? useCamera($("device").value) : paint());
+
+async function openExample() {
+  const answer = await fetch("example.jpg");
+  return openFile(new File([await answer.blob()], "example.jpg", { type: "image/jpeg" }));
+}
+
+/** @param {ArrayLike<File>} files of which the first is taken */
+const useFile = ({ 0: file }) => file && use(openFile(file));
+const useExample = () => use(openExample(), false);
 
 // -- what is kept ---------------------------------------------------------------------------------------------
 
-function keep(blob, ending) {
+/** @param {Blob} blob @param {string} style its name @param {string} ending */
+function keep(blob, style, ending) {
   const time = new Date().toISOString().slice(0, 19).replace(/[-:T]/g, "");
   const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob) });
-  link.download = `allaprima-${styles[loaded].name}-${time}.${ending}`;
+  link.download = `allaprima-${style}-${time}.${ending}`;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }
 
 function snapshot() {
-  if (!$("snapshot").disabled) after.canvas.toBlob((blob) => keep(blob, "png"), "image/png");
+  const { style } = after.canvas.dataset;
+  if (style) after.canvas.toBlob((blob) => keep(blob, style, "png"), "image/png");
 }
 
 function record() {
@@ -215,9 +269,13 @@ function record() {
   const kind = ["video/mp4", "video/webm"].find((type) => self.MediaRecorder?.isTypeSupported(type));
   if (!kind) return alertUser("This browser can't record. Update it, or take snapshots.");
   const parts = [];
+  const { style } = after.canvas.dataset; // the one that paints now: at the end there may be none
   recorder = new MediaRecorder(after.canvas.captureStream(), { mimeType: kind });
   recorder.ondataavailable = ({ data }) => parts.push(data);
-  recorder.onstop = () => keep(new Blob(parts, { type: kind }), kind.split("/")[1]);
+  recorder.onstop = () => {
+    const clip = new Blob(parts, { type: kind });
+    clip.size ? keep(clip, style, kind.split("/")[1]) : alertUser("Nothing was painted meanwhile, so nothing is recorded. Press Record again.");
+  };
   recorder.start(1000);
   $("record").setAttribute("aria-pressed", "true");
   $("record").textContent = "Stop recording";
@@ -272,7 +330,7 @@ const KEYS = {
 function listen() {
   $("camera").onclick = () => useCamera();
   $("device").onchange = () => useCamera($("device").value);
-  $("file").onchange = () => $("file").files[0] && use(openFile($("file").files[0]));
+  whenChosen($("file"), useFile);
   $("example").onclick = useExample;
   for (const [name, set] of Object.entries({ strength: setStrength, stroke: setStroke })) {
     $(name).oninput = () => set($(name).value);
@@ -283,7 +341,8 @@ function listen() {
   $("snapshot").onclick = snapshot;
   $("record").onclick = record;
   $("fullscreen").onclick = () => (document.fullscreenElement ? document.exitFullscreen() : $("stage").requestFullscreen());
-  addView("paint", { dropped: ({ files }) => files[0] && use(openFile(files[0])), shown: () => source && paint() });
+  addView("paint", { dropped: ({ files }) => useFile(files), shown: resume, left: restCamera });
+  window.addEventListener("beforeunload", (event) => recorder && event.preventDefault());
   document.onkeydown = (event) => {
     if (!isShown("paint") || event.ctrlKey || event.metaKey || event.altKey || document.activeElement?.matches("select")) return;
     const number = Number(event.key);

@@ -17,8 +17,14 @@ const REFUSALS = {
   NotReadableError: "Another program uses the camera. Close it there, then press Camera again.",
 };
 
-/** @returns {Promise<Source>} */
-export async function openCamera(side, deviceId) {
+const ENDED = "The camera has stopped: it was unplugged, or this page may not use it any more. Connect and allow it, then press Camera again.";
+
+/**
+ * @param {number} side px, the least width that is asked for @param {string} deviceId "" for any camera
+ * @param {(words: string) => void} ended is told when the camera stops unasked
+ * @returns {Promise<Source>}
+ */
+export async function openCamera(side, deviceId, ended) {
   if (!self.isSecureContext || !navigator.mediaDevices)
     throw new Error("Browsers give the camera to secure pages only. Open this page over https:// or on localhost.");
   let stream;
@@ -29,12 +35,21 @@ export async function openCamera(side, deviceId) {
   } catch (error) {
     throw new Error(REFUSALS[error.name] || `The camera can't be opened (${error.message}). Open a photo or a clip.`);
   }
+  stream.getVideoTracks()[0].onended = () => ended(ENDED);
   const video = await playing((element) => (element.srcObject = stream));
   return source(video, true, () => stream.getTracks().forEach((track) => track.stop()));
 }
 
 /** @param {File} file @returns {Promise<Source>} */
 export async function openFile(file) {
+  const opened = await openAny(file);
+  if (opened.width) return opened;
+  opened.stop();
+  throw new Error(`${file.name || "The clip"} has sound and no picture. Choose a clip with a picture.`);
+}
+
+/** @param {File} file @returns {Promise<Source>} of which a clip may have no picture */
+async function openAny(file) {
   const url = URL.createObjectURL(file);
   try {
     if (file.type.startsWith("video/")) {
@@ -60,6 +75,14 @@ export async function openFile(file) {
 export async function cameras() {
   const devices = (await navigator.mediaDevices?.enumerateDevices()) ?? [];
   return devices.filter((device) => device.kind === "videoinput");
+}
+
+/** Draw what a source shows now onto a canvas, as large as that; what it lets through is white, as paper is. */
+export function draw(context, element) {
+  const { width, height } = context.canvas;
+  context.fillStyle = "white";
+  context.fillRect(0, 0, width, height);
+  context.drawImage(element, 0, 0, width, height);
 }
 
 function source(element, moving, stop) {

@@ -1,5 +1,6 @@
 /** The wall on the user's own photo: a thumbnail in each style, one after the other, while there is nothing else to do. */
 import { Engine } from "./engine.js";
+import { draw } from "./sources.js";
 
 const SIDE = 200; // px, long side of a thumbnail
 const WAIT = 300; // ms until it is asked again whether there is nothing else to do
@@ -17,7 +18,7 @@ export async function paintThumbnails(photo, width, height, styles, pictures, is
   [width, height] = [width, height].map((side) => Math.max(16, Math.round(scale * side)));
   const small = new OffscreenCanvas(width, height);
   const context = /** @type {OffscreenCanvasRenderingContext2D} */ (small.getContext("2d"));
-  context.drawImage(photo, 0, 0, width, height);
+  draw(context, photo);
   const pixels = context.getImageData(0, 0, width, height).data;
   const engine = Object.assign(new Engine(), { threads: 1 });
   try {

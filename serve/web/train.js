@@ -1,8 +1,8 @@
 /** Train: a painting into the line, and what its network paints while it learns. */
 import { Engine } from "./engine.js";
-import { openCamera, openFile } from "./sources.js";
+import { draw, openCamera, openFile } from "./sources.js";
 import { ask, following, inWords, keepLooking, layCards, make, readable } from "./studio.js";
-import { addView, isShown } from "./views.js";
+import { addView, isShown, whenChosen } from "./views.js";
 
 const $ = (id) => /** @type {any} */ (document.getElementById(id));
 const SIDE = 320; // px, long side of what the network of the moment paints: small, training needs the machine
@@ -22,8 +22,9 @@ const { tell, look, order } = following(refresh, $("train-message"));
 
 // -- the painting -----------------------------------------------------------------------------------------------
 
-/** Show a painting, and what is wrong with it. @param {File} file */
+/** Show a painting, and what is wrong with it. @param {File} [file] */
 async function choose(file) {
+  if (!file || $("painting").disabled) return;
   painting = null;
   $("train-start").disabled = true;
   tell("");
@@ -37,8 +38,19 @@ async function choose(file) {
     $("train-start").disabled = false;
     sayTime();
   } catch (error) {
+    forget();
     tell(error.message);
   }
+}
+
+/** No painting is chosen any more. */
+function forget() {
+  painting = null;
+  $("train-start").disabled = true;
+  $("painting-shown").hidden = true;
+  $("painting-name").textContent = "Drop a painting here, or choose one";
+  $("painting-faults").replaceChildren();
+  sayTime();
 }
 
 function sayTime() {
@@ -53,15 +65,11 @@ function sayTime() {
 async function start() {
   if (!painting) return;
   const settings = { name: painting.name, minutes: $("minutes").value, style_size: $("style-size").value };
-  const made = await ask(`trainings?${new URLSearchParams(settings)}`, { method: "POST", body: painting });
+  $("train-start").disabled = true; // a second press would be a second training
+  const asked = ask(`trainings?${new URLSearchParams(settings)}`, { method: "POST", body: painting });
+  const made = await asked.finally(() => ($("train-start").disabled = false));
   watched = made.id;
-  painting = null;
-  $("painting").value = "";
-  $("painting-shown").hidden = true;
-  $("painting-name").textContent = "Drop a painting here, or choose one";
-  $("painting-faults").replaceChildren();
-  $("train-start").disabled = true;
-  sayTime();
+  forget();
 }
 
 // -- the line ---------------------------------------------------------------------------------------------------
@@ -135,7 +143,7 @@ function refreshed(card, training) {
 let engine;
 /** @type {[HTMLCanvasElement, any][] | null} */
 let photos = null;
-/** @type {any} */
+/** @type {Promise<import("./sources.js").Source> | null} */
 let camera = null;
 let atWork = false;
 
@@ -148,6 +156,7 @@ function watchedNow() {
 async function showMoment() {
   const training = watchedNow();
   $("moment").hidden = !training;
+  $("moment-hint").hidden = Boolean(seen);
   if (!training || !isShown("train") || atWork) return;
   const moment = `${training.id}/${training.moment}`;
   if (moment === seen) return;
@@ -159,6 +168,7 @@ async function showMoment() {
     for (const [canvas, photo] of photos) await paint(canvas, photo);
     await drawCurves(training.id);
     seen = moment;
+    $("moment-hint").hidden = true;
     $("moments").dataset.moment = moment;
   } finally {
     atWork = false;
@@ -186,31 +196,46 @@ async function paint(canvas, source) {
   if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
   /** @type {any} */
   const photo = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
-  photo.drawImage(source.element, 0, 0, width, height);
+  draw(photo, source.element);
   const pixels = photo.getImageData(0, 0, width, height).data.buffer;
   const { painted } = await engine.paint(pixels, width, height, { strength: 1 });
   canvas.getContext("2d").putImageData(new ImageData(new Uint8ClampedArray(painted), width, height), 0, 0);
 }
 
 async function toggleCamera() {
-  if (camera) return stopCamera();
-  await order(async () => {
-    camera = await openCamera(SIDE, "");
-    $("live-camera").setAttribute("aria-pressed", "true");
-    const mine = camera;
-    while (camera === mine) {
-      const began = performance.now();
-      if (isShown("train") && seen) await paint($("live").querySelector("canvas"), mine);
-      const took = performance.now() - began;
-      await new Promise((resolve) => setTimeout(resolve, took / (SHARE * navigator.hardwareConcurrency) - took));
-    }
-  });
+  if (camera) return stopCamera(); // also one that is not open yet
+  const mine = openCamera(SIDE, "", loseCamera);
+  camera = mine;
+  showCamera();
+  await order(() => paintCamera(mine).finally(() => camera === mine && stopCamera()));
+}
+
+/** Paint what a camera shows until it is stopped. @param {Promise<import("./sources.js").Source>} mine */
+async function paintCamera(mine) {
+  const source = await mine;
+  while (camera === mine) {
+    const began = performance.now();
+    if (isShown("train") && seen) await paint($("live").querySelector("canvas"), source);
+    const took = performance.now() - began;
+    await new Promise((resolve) => setTimeout(resolve, took / (SHARE * navigator.hardwareConcurrency) - took));
+  }
+}
+
+function showCamera() {
+  $("live-camera").setAttribute("aria-pressed", String(Boolean(camera)));
+  $("live").querySelector("canvas").hidden = !camera;
 }
 
 function stopCamera() {
-  camera?.stop();
+  camera?.then((source) => source.stop(), () => {}); // what goes wrong with it is told where it was asked for
   camera = null;
-  $("live-camera").setAttribute("aria-pressed", "false");
+  showCamera();
+}
+
+/** @param {string} words why it is lost */
+function loseCamera(words) {
+  stopCamera();
+  tell(words);
 }
 
 // -- curves -----------------------------------------------------------------------------------------------------
@@ -244,8 +269,8 @@ function curve(steps, values, title) {
 /** @param {typeof paintView} view */
 export async function startTrain(view) {
   paintView = view;
-  addView("train", { shown: look, left: stopCamera, dropped: ({ files }) => files[0] && choose(files[0]) });
-  $("painting").onchange = () => $("painting").files[0] && choose($("painting").files[0]);
+  addView("train", { shown: look, left: stopCamera, dropped: ({ files }) => choose(files[0]) });
+  whenChosen($("painting"), ([file]) => choose(file));
   $("style-size").onchange = () => painting && choose(painting);
   $("minutes").onchange = sayTime;
   $("train-start").onclick = () => order(start);
