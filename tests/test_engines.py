@@ -3,7 +3,9 @@
 import itertools
 
 import numpy as np
+from PIL import Image
 
+import clips
 from allaprima.core.contract import Controls
 from allaprima.infer.stylizer import Stylizer
 from browsers import needs_chromium, painted, pixels
@@ -129,6 +131,36 @@ def test_when_the_server_is_killed_the_page_says_so_and_the_browser_paints(opene
     assert (pixels(page, "after") != before).any()
     page.keyboard.press("n")
     page.wait_for_function("document.getElementById('message').textContent.includes('does not answer')")
+
+
+def test_a_connection_that_breaks_comes_back_and_a_recording_outlives_the_server(opened, tmp_path):
+    studio = Studio(tmp_path / "library")
+    page = opened(studio.address)
+    measured(page)
+    page.evaluate(
+        "() => { window.WebSocket = class extends WebSocket { constructor(at) { super(at); window.socket = this; } } }"
+    )
+    for engine in ("browser", "server"):
+        page.select_option("#engine", engine)
+    page.click("#camera")
+    page.keyboard.press("n")  # a style that this browser has not loaded
+    page.wait_for_function("document.getElementById('said').textContent.startsWith('Style: delaunay')")
+    painted(page, "frames/s")
+    page.evaluate("() => { window.broken = window.socket; window.broken.close(); }")
+    page.wait_for_function("window.socket !== window.broken && window.socket.readyState === 1")
+    page.click("#record")
+    page.wait_for_timeout(2000)
+    assert page.input_value("#engine") == "server" and page.is_hidden("#message")
+    studio.end(kill=True)
+    page.wait_for_function("document.getElementById('message').textContent.includes('does not answer')")
+    assert "choose one" in page.text_content("#said")
+    for button, suffix in (("snapshot", "png"), ("record", "mp4")):
+        with page.expect_download() as waiting:
+            page.click(f"#{button}")
+        assert waiting.value.suggested_filename.startswith("allaprima-delaunay")
+        waiting.value.save_as(tmp_path / f"kept.{suffix}")
+    assert Image.open(tmp_path / "kept.png").size == (320, 240)
+    assert len(clips.decoded(tmp_path / "kept.mp4")[0]) >= 3
 
 
 def test_the_page_of_a_service_paints_once_the_token_was_given(opened):

@@ -1,7 +1,9 @@
 /** The server engine: frames over one WebSocket, as serve/frames.py says. */
 
 const BUSY = "The server paints for as many pages as it can: this browser paints now. Try the server again later.";
-const STOPPED = "The server has stopped: this browser paints now. Start the server again and reload the page.";
+const STOPPED = "The server has stopped: this browser paints now. Start the server again, then choose it at Painted by.";
+const OVERLOADED = 1013; // why the server closes a connection that it has no place for
+const PAUSES = [0, 1000, 3000]; // ms before each try to connect again: a computer that wakes is not online at once
 
 export class Remote {
   depth = 2; // orders under way: one is painted while the next is on its way. A third would give way, or another to it.
@@ -11,8 +13,10 @@ export class Remote {
     this.lost = lost;
     this.style = "";
     this.count = 0;
-    /** @type {Map<number, PromiseWithResolvers<{painted: Uint8Array}>>} */
+    /** @type {Map<number, PromiseWithResolvers<{painted: Uint8Array}> & {message: Uint8Array<ArrayBuffer>}>} */
     this.waiting = new Map();
+    /** @type {number[]} before each try that is left; an answer renews them */
+    this.pauses = [];
     /** @type {Promise<WebSocket> | null} */
     this.opening = null;
   }
@@ -32,20 +36,44 @@ export class Remote {
   }
 
   async order(style, pixels, width, height, controls) {
-    let socket = await (this.opening ??= this.connect());
+    let socket = await (this.opening ??= this.establish());
     while (this.waiting.size >= this.depth) {
       await Promise.race([...this.waiting.values()].map((order) => order.promise.catch(() => {})));
-      socket = await (this.opening ??= this.connect()); // it may have been closed meanwhile
+      socket = await (this.opening ??= this.establish()); // it may have been closed meanwhile
     }
     const id = ++this.count;
     const head = new TextEncoder().encode(`${JSON.stringify({ id, style, width, height, ...controls })}\n`);
     const message = new Uint8Array(head.length + pixels.length);
     message.set(head);
     message.set(pixels, head.length);
-    const order = Promise.withResolvers();
+    const order = { ...Promise.withResolvers(), message };
     this.waiting.set(id, order);
     socket.send(message);
     return order.promise;
+  }
+
+  /** A connection, over which all is sent that has no answer yet. @returns {Promise<WebSocket>} */
+  async establish() {
+    try {
+      const socket = await this.connect();
+      this.waiting.forEach(({ message }) => socket.send(message));
+      return socket;
+    } catch {
+      return this.again();
+    }
+  }
+
+  /** Another connection after a pause, as long as there are tries left. @returns {Promise<WebSocket>} */
+  async again(words = STOPPED) {
+    const pause = words === BUSY ? undefined : this.pauses.shift();
+    await new Promise((resolve) => setTimeout(resolve, pause));
+    if (pause !== undefined) return this.establish();
+    const error = new Error(words);
+    this.waiting.forEach((order) => order.reject(error));
+    this.waiting.clear();
+    if (this.opening) this.lost(error);
+    this.opening = null;
+    throw error;
   }
 
   /** @returns {Promise<WebSocket>} */
@@ -53,15 +81,14 @@ export class Remote {
     return new Promise((resolve, reject) => {
       const socket = new WebSocket(new URL("api/frames", location.href).href.replace("http", "ws"));
       socket.binaryType = "arraybuffer";
-      socket.onopen = () => resolve(socket);
       socket.onmessage = ({ data }) => this.take(new Uint8Array(data));
-      socket.onclose = ({ code }) => {
-        const error = new Error(code === 1013 ? BUSY : STOPPED);
-        reject(error);
-        this.waiting.forEach((order) => order.reject(error));
-        this.waiting.clear();
-        if (this.opening) this.lost(error);
-        this.opening = null;
+      socket.onclose = reject;
+      socket.onopen = () => {
+        resolve(socket);
+        socket.onclose = ({ code }) => {
+          this.opening = this.again(code === OVERLOADED ? BUSY : STOPPED);
+          this.opening.catch(() => {}); // `lost` is told
+        };
       };
     });
   }
@@ -72,6 +99,7 @@ export class Remote {
     const { id, error } = JSON.parse(new TextDecoder().decode(message.subarray(0, end)));
     const order = this.waiting.get(id);
     this.waiting.delete(id);
+    this.pauses = [...PAUSES];
     error ? order?.reject(new Error(error)) : order?.resolve({ painted: message.subarray(end + 1) });
   }
 
