@@ -11,7 +11,7 @@ from allaprima.core.errors import AllaprimaError
 from allaprima.media.pictures import read_rgb
 from allaprima.models.tensors import read_style
 from allaprima.train import schedule
-from allaprima.train.photos import Batches, Light, Photos
+from allaprima.train.photos import Batches, Photos
 from allaprima.train.settings import BUNDLED, BUNDLED_HELD_OUT
 from clips import panned, write_clip
 from training import SMALL, STYLE
@@ -48,25 +48,6 @@ def test_crops_are_a_function_of_the_seed():
     assert first.shape == (3, 3, 64, 64) and first.min() >= 0 and first.max() <= 1
     assert torch.equal(first, again) and not torch.equal(first, other)
     assert photos.batch(3, 1, part=0.75).shape == (3, 3, 48, 48)
-
-
-def test_few_photos_come_in_other_light_too(monkeypatch):
-    photos = Photos(size=64)
-    plain, lit = photos.batch(8, 1), photos.batch(8, 1, lit=True)
-    assert torch.equal(lit, photos.batch(8, 1, lit=True)) and lit.min() >= 0 and lit.max() <= 1
-    assert torch.equal(lit[2:5], photos.batch(8, 1, share=slice(2, 5), lit=True))
-    assert ((lit - plain).abs().mean((1, 2, 3)) > 0.01).all()
-    monkeypatch.setattr("allaprima.train.photos.FEW", 12)
-    assert torch.equal(photos.batch(8, 1, lit=True), plain)
-
-
-def test_light_is_what_it_says():
-    """By hand: a gamma of 2, half the colour, twice the red, and red in the place of blue."""
-    photo = torch.tensor([0.2, 0.4, 0.6]).view(1, 3, 1, 1)
-    grey = (0.04 + 0.16 + 0.36) / 3
-    red, green, blue = (grey + (value - grey) / 2 for value in (0.04, 0.16, 0.36))
-    lit = Light(2.0, 0.5, [2.0, 1.0, 1.0], [2, 1, 0]).on(photo)
-    assert lit.flatten().tolist() == pytest.approx([blue, green, 2 * red])
 
 
 def test_batches_come_back_and_others_have_the_same():

@@ -1,10 +1,8 @@
 """Photos to train on: decoded once, kept in memory as uint8, cropped at random on the device."""
 
 import hashlib
-import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,7 +16,6 @@ from allaprima.train import schedule
 from allaprima.train.settings import BUNDLED, BUNDLED_HELD_OUT, Settings
 
 MEMORY = 4 * 2**30  # bytes of photos kept at most; a larger folder is sampled
-FEW = 100  # photos: fewer come in other light and colours as well, since a network would learn theirs by heart
 
 
 class Photos:
@@ -87,11 +84,10 @@ class Photos:
         self.train = [photo.to(device) for photo in self.train]
         return self
 
-    def batch(self, count: int, seed: int, part=1.0, share=slice(None), lit=False) -> torch.Tensor:
+    def batch(self, count: int, seed: int, part=1.0, share=slice(None)) -> torch.Tensor:
         """`count` random crops, float [count, 3, size, size], 0..1; the same seed gives the same crops.
 
         part: of `size`, for smaller crops at the same scale. share: the crops that are made; the others are only drawn.
-        lit: where photos are few, each in a Light of its own.
         """
         random, size = np.random.default_rng(seed), round(part * self.size)
         crops, wanted = [], range(count)[share]
@@ -100,38 +96,14 @@ class Photos:
             _, height, width = photo.shape
             side = int(part * random.uniform(min(self.size, height, width), min(height, width)))
             top, left = random.integers(height - side + 1), random.integers(width - side + 1)
-            flipped, light = random.random() < 0.5, Light.draw(random) if lit and len(self.train) < FEW else None
+            flipped = random.random() < 0.5
             if number not in wanted:
                 continue
             crop = photo[:, top : top + side, left : left + side].float()[None] / 255
             if side != size:
                 crop = F.interpolate(crop, (size, size), mode="bilinear", antialias=True)
-            crop = light.on(crop) if light else crop
             crops.append(crop.flip(3) if flipped else crop)
         return torch.cat(crops)
-
-
-class Light(NamedTuple):
-    """Another light on a photo: gamma, saturation, the gain of each channel, and which channel takes the place of which."""
-
-    gamma: float
-    saturation: float
-    gains: list[float]
-    order: list[int]
-
-    @classmethod
-    def draw(cls, random: np.random.Generator) -> "Light":
-        """One at random."""
-        gamma, saturation, gains = random.uniform(-0.5, 0.5), random.uniform(0.2, 1.3), random.uniform(-0.25, 0.25, 3)
-        order = random.permutation(3) if random.random() < 0.5 else range(3)
-        return cls(math.exp(gamma), saturation, np.exp(gains).tolist(), [int(channel) for channel in order])
-
-    def on(self, photos: torch.Tensor) -> torch.Tensor:
-        """The photos, float [N, 3, H, W] of 0..1, in this light."""
-        photos = photos.clamp(0, 1) ** self.gamma
-        grey = photos.mean(1, keepdim=True)
-        gains = photos.new_tensor(self.gains).view(1, 3, 1, 1)
-        return ((grey + self.saturation * (photos - grey)) * gains).clamp(0, 1)[:, self.order]
 
 
 class Batches:

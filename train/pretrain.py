@@ -77,9 +77,9 @@ class ManyStyles(Trainer):
     def settled(self, step):
         return False  # the running averages are those of all styles
 
-    def crops(self, count, seed, part=1.0, share=slice(None), lit=False):
+    def crops(self, count, seed, part=1.0, share=slice(None)):
         # larger ones in the end made a start no better
-        return super().crops(count, seed, self.settings.early_size, share, lit)
+        return super().crops(count, seed, self.settings.early_size, share)
 
     def costs(self, network, photos, content_targets, view):
         stylized = functional_call(network, self.style.parameters, (photos,))

@@ -101,7 +101,7 @@ class Trainer:
         self.copies = [deepcopy(self.network) for _ in range(self.abreast)] if self.abreast > 1 else [self.network]
         self.ahead: deque[Gradient] = deque()
         self.objective.beta = settings.beta
-        self.batches = Batches(settings, partial(self.crops, lit=True), self.loss.content_targets, self.share)
+        self.batches = Batches(settings, self.crops, self.loss.content_targets, self.share)
         self.history, self.unread, self.rate_factor, self.seconds = [], [], 1.0, 0.0
 
     @property
@@ -208,13 +208,9 @@ class Trainer:
         """Whether a step is made with the network as it will run."""
         return schedule.settled(self.settings, step)
 
-    def crops(self, count: int, seed: int, part=1.0, share=slice(None), lit=False) -> torch.Tensor:
+    def crops(self, count: int, seed: int, part=1.0, share=slice(None)) -> torch.Tensor:
         """Random crops of the photos on the device, as `Photos.batch` has them."""
-        return (
-            self.photos.batch(count, seed, part, share, lit)
-            .to(self.device)
-            .contiguous(memory_format=torch.channels_last)
-        )
+        return self.photos.batch(count, seed, part, share).to(self.device).contiguous(memory_format=torch.channels_last)
 
     @torch.no_grad()
     def stylize(self, photo: torch.Tensor) -> torch.Tensor:
