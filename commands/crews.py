@@ -87,9 +87,10 @@ def make_jobs(
 def _targets(styles: list[Path], given: str | None) -> list[Path]:
     """The model file of each painting. given: a model file, or a folder."""
     output = None if given is None else check_path("output", given)
-    if output and len(styles) == 1 and not (output.is_dir() or str(given).endswith(("/", os.sep))):
+    is_folder = output is not None and (output.is_dir() or str(given).endswith(("/", os.sep)))
+    if output and len(styles) == 1 and not is_folder:
         return [output]
-    if output and output.suffix.lower() == ".onnx":
+    if output and not is_folder and output.suffix.lower() == ".onnx":
         raise AllaprimaError(f"{output} is the name of one file, and there are {len(styles)} paintings: give a folder.")
     names: list[str] = []
     for style in styles:

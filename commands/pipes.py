@@ -24,7 +24,8 @@ def through_pipes(sources, output, run) -> None:
     if len(sources) > 1:
         raise AllaprimaError("- stands for standard input or output, which one file goes through: give one source.")
     source = sources[0]
-    if output == "-" and (os.path.isdir(source) or not os.path.exists(source) and len(glob(source)) > 1):
+    found = [source] if source == "-" or os.path.exists(source) else glob(source)
+    if output == "-" and (len(found) > 1 or any(map(os.path.isdir, found))):
         raise AllaprimaError(
             f"{source} stands for several files, and standard output is for one: give a folder instead."
         )

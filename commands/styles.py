@@ -283,7 +283,9 @@ def bench(
     ] = None,
     size: Annotated[list[str] | None, typer.Option(help="WIDTHxHEIGHT; may be given several times.")] = None,
     runs: Annotated[int | None, typer.Option(help="Frames timed at each size. Default: 30.")] = None,
-    frames: Annotated[int, typer.Option(help="With --video: frames measured, from the beginning.")] = 40,
+    frames: Annotated[
+        int | None, typer.Option(help="With --video: frames measured, from the beginning. Default: 40.")
+    ] = None,
     strength: Strength = 1.0,
     stroke: Stroke = None,
     keep_colors: KeepColors = False,
@@ -305,18 +307,20 @@ def bench(
     how = {"provider": provider, "threads": threads, "foreign": foreign}
     controls = Controls(strength, stroke, keep_colors, steady)
     if video is not None:
-        if size or runs or against:
+        if size or against or runs is not None:
             raise AllaprimaError(
                 "--size, --runs and --against are for speed, and --video is for steadiness: leave one out."
             )
-        return _bench_video(model, video, output, controls=controls, frames=frames, overwrite=overwrite, **how)
-    if controls != Controls() or output or overwrite:
+        return _bench_video(
+            model, video, output, controls=controls, frames=40 if frames is None else frames, overwrite=overwrite, **how
+        )
+    if controls != Controls() or output or overwrite or frames is not None:
         raise AllaprimaError(
-            "--strength, --stroke, --keep-colors, --steady, --output and --overwrite need --video: speed is measured without them."
+            "--strength, --stroke, --keep-colors, --steady, --output, --frames and --overwrite need --video: speed is measured without them."
         )
     from allaprima.infer.bench import bench
 
-    runs = runs or 30
+    runs = 30 if runs is None else runs
     with Terminal() as listener:
         done = bench(model, size or ["640x480", "1280x720"], runs, against=against, listener=listener, **how)
     used = f"{done.threads} threads" if done.threads else "all cores"

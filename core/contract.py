@@ -129,7 +129,12 @@ class Card:
 
 def _within(value: object, least: float, most: float) -> bool:
     """Is it a number, True and False not being any, of that range?"""
-    return not isinstance(value, bool) and isinstance(value, Real) and least <= float(value) <= most
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return False
+    try:
+        return least <= float(value) <= most
+    except OverflowError:  # a whole number beyond all floats
+        return False
 
 
 def _to_text(value: Any) -> str:

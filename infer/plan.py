@@ -13,7 +13,7 @@ from allaprima.media.pictures import has_picture_ending, picture_format, picture
 
 # Why a file is left out
 OF_OURS, NEITHER, LINKED = "results of allaprima", "neither pictures nor videos", "links that lead out of the folder"
-NO_FILE, CLOSED = "links to folders and what is not an ordinary file", "folders without permission to read them"
+NO_FILE, CLOSED = "links to folders and what is not an ordinary file", "folders that can't be read"
 LEADING_OUT = "names that lead out of the folder"
 
 
@@ -104,16 +104,16 @@ def _expanded(source):
     """A pattern stands for its files, where no shell has put them in its place; a name is a name first."""
     if os.path.isfile(source) or os.path.isdir(source):
         return [source]
-    try:
-        os.stat(source)
-    except (FileNotFoundError, NotADirectoryError):
-        pass
-    except OSError as error:
-        raise explain_os_error(error, source) from error
-    else:
+    if os.path.exists(source):
         raise AllaprimaError(f"{source} is neither a file nor a folder: pipe it in, with - as its name.")
     found = [Path(path) for path in sorted(glob.glob(str(source)))]
     if not found:
+        try:
+            os.stat(source)
+        except PermissionError as error:
+            raise explain_os_error(error, source) from error
+        except OSError:
+            pass
         raise AllaprimaError(f"{source} does not exist. Check the spelling of the path.")
     return found
 
@@ -146,11 +146,11 @@ def _add_folder(plan, folder, output, style, alone):
     inside = inside if inside != whole else None
     before = len(plan.jobs)
     for path in _entries(plan, folder):
-        relative = path.relative_to(folder)
-        if inside and inside in (path.resolve(), *path.resolve().parents):
+        relative, real = path.relative_to(folder), Path(os.path.realpath(path))
+        if inside and inside in (real, *real.parents):
             continue
         kind = None
-        if whole not in path.resolve().parents:
+        if whole not in real.parents:
             reason = LINKED
         elif not path.is_file():
             reason = NO_FILE

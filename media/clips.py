@@ -25,11 +25,11 @@ from allaprima.media.filters import Filters
 
 _ENDINGS = "mp4 m4v mov mkv webm avi mpg mpeg ts mts m2ts 3gp 3g2 f4v wmv flv ogv vob mxf y4m h264 h265"
 VIDEO_SUFFIXES = frozenset(f".{ending}" for ending in _ENDINGS.split())
-# What FFmpeg opens as "video" beside films: single pictures, picture animations, documents with photos in them (mjpeg), and
-# text drawn as pictures.
-_STILLS = re.compile(r"image2|.*_pipe|mjpeg|gif|apng|ico|jpegxl_anim|webp_anim|tty|bin|xbin|adf|idf")
-# Films without a container, which begin with a start code: FFmpeg takes for one whatever has such a code somewhere in it
-_BARE, _START_CODE = re.compile(r"h264|hevc|m4v|mpegvideo|vc1"), re.compile(b"\0+\1")
+# What FFmpeg opens as "video" beside films: single pictures, picture animations, and text drawn as pictures.
+_STILLS = re.compile(r"image2|.*_pipe|gif|apng|ico|jpegxl_anim|webp_anim|tty|bin|xbin|adf|idf")
+# How films without a container begin: FFmpeg takes for one whatever has such a beginning somewhere in it, as documents with
+# photos have
+_BARE = {"mjpeg": b"\xff\xd8"} | dict.fromkeys(["h264", "hevc", "m4v", "mpegvideo", "vc1"], b"\0+\1")
 _PICTURE_BRANDS = re.compile(r"heic|heix|heim|heis|mif1|msf1|avif|avis|crx ")  # of ISO 23008-12 files, and a RAW photo
 STANDARD_INPUT = "-"  # in the place of a path
 _TIMEOUT = (20, 20)  # seconds to open a URL, and to wait for its next bytes
@@ -298,10 +298,10 @@ def _holds_film(container, path) -> bool:
     name = container.format.name
     if _STILLS.fullmatch(name) or _PICTURE_BRANDS.fullmatch(container.metadata.get("major_brand", "")):
         return False
-    if not _BARE.fullmatch(name):
+    if name not in _BARE:
         return True
     with open(path, "rb") as file:
-        return bool(_START_CODE.match(file.read(16)))
+        return bool(re.match(_BARE[name], file.read(16)))
 
 
 def _films(container):

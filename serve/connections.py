@@ -9,7 +9,9 @@ except ImportError:  # Windows, which has no such limit
 
 SILENCE = 10.0  # seconds without a whole head of a request, after which a connection is closed
 MOST = 256  # connections at a time
-BACKLOG = 64  # connections that the system keeps for us; all of them may be taken at once
+BACKLOG = (
+    128  # connections that the system keeps for us, all of which may be taken at once; a client beyond waits a second
+)
 
 
 def most_connections() -> int:
@@ -20,25 +22,30 @@ def most_connections() -> int:
 class Connection(H11Protocol):
     """One client's connection, closed when it asks nothing for SILENCE; with too many, the longest idle one makes room."""
 
-    began = 0.0
+    since = 0.0  # when it began, or was answered last
 
     def connection_made(self, transport):
         super().connection_made(transport)
-        self.began = self.loop.time()
-        self.loop.call_later(SILENCE, self._look, self.cycle)
+        self.since = self.loop.time()
+        self.loop.call_later(SILENCE, self._look)
         if len(self.connections) > most_connections():
             idle = [each for each in self.connections if isinstance(each, Connection) and each.is_idle()]
-            min(idle, key=lambda each: each.began).transport.abort()
+            min(idle, key=lambda each: each.since).transport.abort()
+
+    def on_response_complete(self):
+        super().on_response_complete()
+        self.since = self.loop.time()
 
     def is_idle(self):
-        """Is nothing asked that is not answered? A connection that became a WebSocket has left `connections`."""
-        return not self.transport.is_closing() and (self.cycle is None or self.cycle.response_complete)
+        """Is nothing asked, and all answered and sent? A connection that became a WebSocket is another protocol's."""
+        answered = self.cycle is None or self.cycle.response_complete
+        return answered and not self.transport.is_closing() and not self.transport.get_write_buffer_size()
 
-    def _look(self, before):
-        """Every SILENCE. before: what was asked last when it looked the last time."""
+    def _look(self):
+        left = self.since + SILENCE - self.loop.time()
         if self not in self.connections:
             return
-        if self.is_idle() and self.cycle is before:
+        if self.is_idle() and left <= 0:
             self.transport.close()
         else:
-            self.loop.call_later(SILENCE, self._look, self.cycle)
+            self.loop.call_later(left if left > 0 else SILENCE, self._look)

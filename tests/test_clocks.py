@@ -172,8 +172,8 @@ def test_sound_never_costs_the_picture(tmp_path_factory, codec, layout, rate, co
 
 
 def test_the_last_frame_stays_as_long_as_the_others(tmp_path):
-    clips.write_clip(tmp_path / "slides.mp4", clips.panned(2, 64, 48), rate=4)
+    clips.write_clip(tmp_path / "slides.mp4", clips.panned(2, 64, 48), rate=1)
     player = Player(tmp_path / "slides.mp4", loop=True)
     seen = [(player.read(), time.perf_counter())[1] for _ in range(4)]
     player.close()
-    assert min(np.diff(seen)) > 0.2
+    assert min(np.diff(seen)) > 0.5

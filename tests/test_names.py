@@ -128,7 +128,7 @@ def test_a_folder_that_can_not_be_read_is_listed(tmp_path, tiny_model, monkeypat
 
     monkeypatch.setattr(os, "scandir", refuse)
     stylize(folder, tmp_path / "out", tiny_model, listener=told.append)
-    assert Warned("1 file is left out (folders without permission to read them): locked") in told
+    assert Warned("1 file is left out (folders that can't be read): locked") in told
     with pytest.raises(AllaprimaError, match="No permission for .*locked"):
         stylize(folder / "locked", tmp_path / "out2", tiny_model)
 

@@ -58,7 +58,7 @@ async function filesOf(entry) {
 async function send(files, how) {
   const busy = sending.length > 0;
   const seen = files.filter(([path]) => !path.split("/").some((part) => part.startsWith(".")));
-  if (!seen.length) return tell("There are no files in it. Drop or choose photos, clips or a folder that holds some.");
+  if (!seen.length) return tell("There are no files in what was dropped. Drop or choose photos, clips or a folder that holds some.");
   sending.push(...seen.map(([path, file]) => /** @type {[string, File, object]} */ ([path, file, how])));
   if (busy) return;
   leftOut = [];

@@ -25,6 +25,7 @@ export class Engines {
     this.measured = this.picked = false;
     select.onchange = () => {
       this.picked = true;
+      this.page.warn("");
       this.use(select.value);
     };
   }

@@ -43,7 +43,7 @@ export async function openCamera(side, deviceId, ended) {
 /** @param {File} file @returns {Promise<Source>} */
 export async function openFile(file) {
   const opened = await openAny(file);
-  if (opened.width) return opened;
+  if (opened.width || !opened.moving) return opened;
   opened.stop();
   throw new Error(`${file.name || "The clip"} has sound and no picture. Choose a clip with a picture.`);
 }

@@ -14,6 +14,8 @@ const STATES = { waiting: "waits in line", stopped: "stopped", done: "done", fai
 let trainings = [];
 /** @type {File | null} */
 let painting = null;
+/** @type {File | null} the file that was chosen last */
+let newest = null;
 /** @type {{paint: (name: string) => void, hang: () => void}} what Paint does for a style that is ready */
 let paintView;
 let watched = "", seen = "", hung = "";
@@ -25,12 +27,14 @@ const { tell, look, order } = following(refresh, $("train-message"));
 /** Show a painting, and what is wrong with it. @param {File} [file] */
 async function choose(file) {
   if (!file || $("painting").disabled) return;
+  newest = file;
   painting = null;
   $("train-start").disabled = true;
   tell("");
   $("painting-faults").replaceChildren();
   try {
     const about = await ask(`paintings?style_size=${$("style-size").value}`, { method: "POST", body: file });
+    if (newest !== file) return;
     Object.assign($("painting-shown"), { src: about.shown, hidden: false });
     $("painting-name").textContent = `${file.name}, ${about.width}×${about.height}`;
     $("painting-faults").replaceChildren(...about.faults.map((fault) => make("li", { textContent: fault })));
@@ -38,6 +42,7 @@ async function choose(file) {
     $("train-start").disabled = false;
     sayTime();
   } catch (error) {
+    if (newest !== file) return;
     forget();
     tell(error.message);
   }
@@ -156,7 +161,7 @@ function watchedNow() {
 async function showMoment() {
   const training = watchedNow();
   $("moment").hidden = !training;
-  $("moment-hint").hidden = Boolean(seen);
+  $("moment-hint").hidden = seen.startsWith(`${training?.id}/`);
   if (!training || !isShown("train") || atWork) return;
   const moment = `${training.id}/${training.moment}`;
   if (moment === seen) return;
