@@ -106,10 +106,3 @@ def pixels(page, canvas):
 def from_base64(text):
     """A picture file in base64, decoded: uint8 [H, W, 3]."""
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(text))).convert("RGB"))
-
-
-def measured(page):
-    """Wait until the page has measured both engines: their labels, by value."""
-    options = "[...document.querySelectorAll('#engine option')]"
-    page.wait_for_function(f"{options}.every((option) => option.textContent.endsWith(' ms'))", timeout=120_000)
-    return page.evaluate(f"Object.fromEntries({options}.map((option) => [option.value, option.textContent]))")

@@ -8,13 +8,20 @@ from PIL import Image
 import clips
 from allaprima.core.contract import Controls
 from allaprima.infer.stylizer import Stylizer
-from browsers import measured, needs_chromium, painted, pixels
+from browsers import needs_chromium, painted, pixels
 from services import server
 from studios import Studio
 
 pytestmark = needs_chromium
 # Stroke, and whether colours are kept: for the strokes the picture is enlarged, and reduced.
 CONTROLS = [(None, False), (None, True), (0.7, False), (2, True)]
+
+
+def measured(page):
+    """Wait until the page has measured both engines: their labels, by value."""
+    options = "[...document.querySelectorAll('#engine option')]"
+    page.wait_for_function(f"{options}.every((option) => option.textContent.endsWith(' ms'))", timeout=120_000)
+    return page.evaluate(f"Object.fromEntries({options}.map((option) => [option.value, option.textContent]))")
 
 
 def shown(page, percent, stroke, colors):
