@@ -144,8 +144,7 @@ def test_a_connection_that_breaks_comes_back_and_a_recording_outlives_the_server
         page.select_option("#engine", engine)
     page.click("#camera")
     page.keyboard.press("n")  # a style that this browser has not loaded
-    page.wait_for_function("document.getElementById('said').textContent.startsWith('Style: delaunay')")
-    painted(page, "frames/s")
+    page.wait_for_function("document.getElementById('after').dataset.style?.startsWith('delaunay')")
     page.evaluate("() => { window.broken = window.socket; window.broken.close(); }")
     page.wait_for_function("window.socket !== window.broken && window.socket.readyState === 1")
     page.click("#record")
