@@ -18,7 +18,7 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
-from allaprima.core.checks import check_path, check_whole
+from allaprima.core.checks import check_path, check_whole, names_folder
 from allaprima.core.errors import AllaprimaError, import_with_extra
 from allaprima.core.events import Advanced, Event, Listener, Started, Task, Warned, ignore
 from allaprima.core.files import check_output, identity
@@ -87,7 +87,7 @@ def make_jobs(
 def _targets(styles: list[Path], given: str | None) -> list[Path]:
     """The model file of each painting. given: a model file, or a folder."""
     output = None if given is None else check_path("output", given)
-    is_folder = output is not None and (output.is_dir() or str(given).endswith(("/", os.sep)))
+    is_folder = output is not None and (output.is_dir() or names_folder(given or ""))
     if output and len(styles) == 1 and not is_folder:
         return [output]
     if output and not is_folder and output.suffix.lower() == ".onnx":

@@ -52,6 +52,11 @@ def check_path(name: str, value: object) -> Path:
     return Path(value)
 
 
+def names_folder(path: StrPath) -> bool:
+    """Does a path say that it is a folder's, by a slash at its end?"""
+    return str(path).endswith(("/", os.sep))
+
+
 def check_paths(name: str, values: object) -> list[Path]:
     """One path, or a list of at least one, as a list; AllaprimaError for anything else."""
     several = cast("Sequence[object]", values) if isinstance(values, list | tuple) else [values]

@@ -5,7 +5,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from allaprima.core.checks import check_path, check_paths
+from allaprima.core.checks import check_path, check_paths, names_folder
 from allaprima.core.errors import AllaprimaError, explain_os_error
 from allaprima.core.files import fit_name, folded, identity, is_ours
 from allaprima.core.remote import files_below
@@ -34,7 +34,7 @@ def make_plan(source, output, style: str) -> Plan:
 
     Raises AllaprimaError where a source is not there, or the output can't hold what there is.
     """
-    into_folder = output is not None and str(output).endswith(("/", os.sep))
+    into_folder = output is not None and names_folder(output)
     output = check_path("output", output) if output is not None else None
     sources = _distinct(path for one in check_paths("source", source) for path in _expanded(one))
     plan = Plan()

@@ -30,7 +30,7 @@ from allaprima.serve.library import Library, free_name, safe_stem
 
 MOST = 20_000_000_000  # bytes of files and results that lie on the disk at a time
 SPARE = 1_000_000_000  # bytes that are left free on the disk
-SHOWN = 360  # px, long side of a result on the page
+SHOWN, QUALITY = 360, 88  # px, long side of a result on the page, and the quality of its JPEG
 CHUNK = 2**20  # bytes
 WAITING, PAINTING, DONE, FAILED = "waiting", "painting", "done", "failed"
 
@@ -270,5 +270,5 @@ def _painted(source: Path, folder: Path, model: Path, controls: Controls, listen
 def _shown(path: Path) -> bytes:
     """A result as a small JPEG that any browser shows; of a video, a frame in the middle."""
     if picture_kind(path):
-        return to_jpeg(read_picture(path, into="JPEG").frames[0].pixels, SHOWN)
-    return to_jpeg(next(iter(sample_frames(path, 1))), SHOWN)
+        return to_jpeg(read_picture(path, into="JPEG").frames[0].pixels, SHOWN, QUALITY)
+    return to_jpeg(next(iter(sample_frames(path, 1))), SHOWN, QUALITY)

@@ -21,7 +21,7 @@ from allaprima.infer.library import DEFAULT_STYLE
 from allaprima.media.paintings import faults
 from allaprima.media.pictures import read_picture, to_jpeg
 from allaprima.serve.apart import Readers
-from allaprima.serve.conversions import Conversion, Conversions, result_name
+from allaprima.serve.conversions import QUALITY, Conversion, Conversions, result_name
 from allaprima.serve.library import Library, safe_stem
 from allaprima.serve.trainings import Training, Trainings
 from allaprima.serve.uploads import read, save
@@ -148,7 +148,7 @@ class Workshop:
         """A painting from the bytes of its file, and as a small JPEG for the page."""
         picture = self.readers.do(partial(read_picture, "This file", into="JPEG", content=content), "This file")
         pixels = picture.frames[0].pixels
-        return Image.fromarray(pixels), to_jpeg(pixels, SHOWN)
+        return Image.fromarray(pixels), to_jpeg(pixels, SHOWN, QUALITY)
 
     def _training(self, request: Request) -> Training:
         try:
