@@ -5,7 +5,7 @@ import io
 import re
 import socket
 import time
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from functools import partial
 
 import httpx
@@ -194,6 +194,17 @@ def test_connections_that_say_nothing_take_nobodys_place():
         assert get(f"{address}api/health").status_code == 200 and time.monotonic() - began < SILENCE
 
 
+@asynccontextmanager
+async def connected(app):
+    """A reader and a writer of one connection to an ASGI application."""
+    config = uvicorn.Config(app, lifespan="off")
+    serve = asyncio.get_running_loop().create_server
+    async with await serve(lambda: Connection(config, ServerState(), {}), "127.0.0.1", 0) as server:
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        yield reader, writer
+        writer.close()
+
+
 def test_a_connection_that_asks_nothing_is_closed(monkeypatch):
     """At the beginning, with half of a request, and after a request that was answered."""
     monkeypatch.setattr("allaprima.serve.connections.SILENCE", 0.2)
@@ -203,19 +214,38 @@ def test_a_connection_that_asks_nothing_is_closed(monkeypatch):
         await send({"type": "http.response.body"})
 
     async def ask(said):
-        config = uvicorn.Config(answer, lifespan="off")
-        server = await asyncio.get_running_loop().create_server(
-            lambda: Connection(config, ServerState(), {}), "127.0.0.1", 0
-        )
-        async with server:
-            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        async with connected(answer) as (reader, writer):
             writer.write(said)
-            told = await asyncio.wait_for(reader.read(), 30)
-            writer.close()
-            return told
+            return await asyncio.wait_for(reader.read(), 30)
 
     assert asyncio.run(ask(b"")) == asyncio.run(ask(b"GET / HTTP/1.1\r\nHost: x\r\n")) == b""
     assert asyncio.run(ask(b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET")).startswith(b"HTTP/1.1 204")
+
+
+def test_a_connection_whose_answer_is_not_read_is_closed(monkeypatch):
+    """An answer that is read, however slowly, arrives whole."""
+    monkeypatch.setattr("allaprima.serve.connections.UNREAD", 0.5)
+    answer, sent = bytes(32_000_000), []
+
+    async def send_much(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"32000000")]})
+        await send({"type": "http.response.body", "body": answer, "more_body": True})
+        await send({"type": "http.response.body"})  # waits until the client has taken what came before
+        sent.append((await receive())["type"])
+
+    async def ask(read):
+        async with connected(send_much) as (reader, writer):
+            writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            got = 0
+            while read and (part := await reader.read(4_000_000)):
+                got += len(part)
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0 if read else 1.5)
+            return got
+
+    assert asyncio.run(ask(read=True)) > len(answer)
+    asyncio.run(ask(read=False))
+    assert sent == ["http.disconnect"] * 2
 
 
 def test_only_who_has_the_token_is_served(narrow):
