@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import time
 
 import pytest
 from PIL import Image
@@ -46,15 +45,13 @@ def started(cluster, how):
 def at_work(cluster):
     """The cluster, with this program connected and a worker started on each node, which takes seconds on a busy machine."""
     import ray
-
-    def node():
-        time.sleep(0.2)
-        return ray.get_runtime_context().get_node_id()
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     ray.init(address=cluster.address, log_to_driver=False, configure_logging=False)
     try:
-        task = ray.remote(node).options(num_cpus=1, scheduling_strategy="SPREAD")
-        assert any(len(set(ray.get([task.remote(), task.remote()]))) == 2 for _ in range(60))
+        nodes = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in ray.nodes() if node["Alive"]]
+        task = ray.remote(num_cpus=1)(lambda: None)
+        ray.get([task.options(scheduling_strategy=node).remote() for node in nodes])
         yield cluster
     finally:
         ray.shutdown()
