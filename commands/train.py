@@ -98,7 +98,9 @@ def train(
             try:
                 carry_out(job, place, terminal if ranks.is_first() else ignore, stop_signals())
             except training.Stopped as stopped:
-                again = shlex.join(["allaprima", "train", str(job.style), "-o", str(job.output), "--resume"])
+                told = [f"--{key}={value}" for key, value in about.items() if value]  # not in the checkpoint
+                told += ["--no-painting"] * no_painting + ["--no-report"] * (not report)
+                again = shlex.join(["allaprima", "train", str(job.style), "-o", str(job.output), "--resume", *told])
                 saved = f"Saved step {stopped.step} in {stopped.checkpoint}. To continue: {again}"
     if saved:
         say(saved)

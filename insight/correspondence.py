@@ -73,6 +73,8 @@ def load_parts(file) -> list[dict]:
         raise AllaprimaError(
             f"{file} must have at least two photos, with at least two parts, the same in each: {example}."
         )
+    for entry in entries:  # in one order: parts are compared by their places in it
+        entry["parts"] = {name: entry["parts"][name] for name in entries[0]["parts"]}
     return entries
 
 

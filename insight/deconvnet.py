@@ -38,12 +38,12 @@ def receptive_field(network: LossNetwork, layer: str) -> Field:
 
 
 def check_layers(name: str, layers, least=1) -> list[str]:
-    """The names of layers as a list. Raises AllaprimaError when it is not a list of names or has fewer than `least`."""
+    """The names of layers as a list, each once. Raises AllaprimaError when it is not a list of names or has fewer than `least`."""
     if not (isinstance(layers, list | tuple) and all(isinstance(layer, str) for layer in layers)):
         raise AllaprimaError(f"{name} must be a list of names of layers, not {layers!r}.")
     if len(layers) < least:
         raise AllaprimaError(f"{name} is empty: give at least one layer, for example relu1_2.")
-    return list(layers)
+    return list(dict.fromkeys(layers))
 
 
 def check_picture(network: LossNetwork, layer: str, shape, name: object = "The picture"):

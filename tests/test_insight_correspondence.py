@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from allaprima.insight.correspondence import FACES, align, disagreement, scores
+from allaprima.insight.correspondence import FACES, align, disagreement, load_parts, scores
 from allaprima.models.loss_network import LossNetwork
 from allaprima.models.tensors import to_image
 from conftest import PHOTOS
@@ -80,3 +80,16 @@ def test_pictures_that_change_alike_have_no_disagreement():
 def test_disagreement_by_hand():
     a, b, c = (torch.tensor(row) for row in ([1, 0, -1, 0], [1, 1, -1, 0], [0, 0, 1, 0]))
     assert disagreement([a, b, c]) == pytest.approx((1 + 2 + 3) / 4 / 3)
+
+
+def test_parts_may_be_named_in_any_order(tmp_path):
+    """They are compared by their places in the list."""
+    entries = [
+        {"photo": "a.jpg", "parts": {"eye": [1, 2], "nose": [3, 4]}},
+        {"photo": "b.jpg", "parts": {"nose": [5, 6], "eye": [7, 8]}},
+    ]
+    (tmp_path / "parts.json").write_text(json.dumps(entries))
+    assert [list(entry["parts"].items()) for entry in load_parts(tmp_path / "parts.json")] == [
+        [("eye", (1, 2)), ("nose", (3, 4))],
+        [("eye", (7, 8)), ("nose", (5, 6))],
+    ]

@@ -18,7 +18,8 @@ COMMAND = [sys.executable, "-m", "allaprima", "train", str(STYLE)]
 def test_ctrl_c_saves_and_resume_finishes(tmp_path):
     output = tmp_path / "stopped.onnx"
     command = [*COMMAND, "-o", str(output), *map(str, SMALL_OPTIONS)]
-    process = subprocess.Popen([*command, "--steps", "100000"], stderr=subprocess.PIPE, text=True)
+    about = ["--name", "my style", "--no-painting"]
+    process = subprocess.Popen([*command, *about, "--steps", "100000"], stderr=subprocess.PIPE, text=True)
     deadline = time.time() + 120
     while time.time() < deadline and not list(output.with_suffix(".run").glob("preview-*.jpg")):
         time.sleep(0.2)
@@ -26,7 +27,10 @@ def test_ctrl_c_saves_and_resume_finishes(tmp_path):
     _, said = process.communicate(timeout=60)
     done = len(weights(checkpoint_of(output))["history"])
     assert process.returncode == 130 and not output.exists() and done > 0
-    assert f"Saved step {done} in" in said and f"To continue: allaprima train {STYLE} -o {output} --resume" in said
+    assert (
+        f"Saved step {done} in" in said
+        and f"To continue: allaprima train {STYLE} -o {output} --resume '--name=my style' --no-painting" in said
+    )
     more = ["--resume", "--steps", str(done + 1), "--no-report"]
     subprocess.run([*COMMAND, "-o", str(output), *more], check=True, timeout=120)
     assert output.exists()
