@@ -38,7 +38,10 @@ def receptive_field(network: LossNetwork, layer: str) -> Field:
 
 
 def check_layers(name: str, layers, least=1) -> list[str]:
-    """The names of layers as a list, each once. Raises AllaprimaError when it is not a list of names or has fewer than `least`."""
+    """The names of layers as a list, each once.
+
+    Raises AllaprimaError when it is not a list of names or has fewer than `least`.
+    """
     if not (isinstance(layers, list | tuple) and all(isinstance(layer, str) for layer in layers)):
         raise AllaprimaError(f"{name} must be a list of names of layers, not {layers!r}.")
     if len(layers) < least:

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import nn
 
 from allaprima.core.errors import AllaprimaError
-from allaprima.insight.deconvnet import Deconvnet, check_picture, only, receptive_field
+from allaprima.insight.deconvnet import Deconvnet, check_layers, check_picture, only, receptive_field
 from allaprima.insight.features import TOP, Hit, explain, find_photos, top_activations
 from allaprima.media.pictures import read_photo
 from allaprima.models.loss_network import CHANNELS, CONVS, LossNetwork, layer_names
@@ -187,3 +187,7 @@ def test_the_receptive_field_alone_has_the_projection_of_the_whole_photo(oxford,
     np.testing.assert_allclose(projection, padded[0][window], rtol=1e-4, atol=1e-5 * whole.abs().max().item())
     np.testing.assert_array_equal(patch, padded[1][window])
     assert np.nansum(np.abs(projection)) == pytest.approx(whole.abs().sum().item(), rel=1e-4)  # nothing outside of it
+
+
+def test_a_layer_that_is_named_twice_counts_once():
+    assert check_layers("layers", ["relu3_1", "relu1_2", "relu3_1"]) == ["relu3_1", "relu1_2"]
