@@ -1,12 +1,14 @@
 """The two engines of the page, in Chromium: this browser, and the server that the page is from."""
 
 import itertools
+import shutil
 
 import numpy as np
 from PIL import Image
 
 import clips
 from allaprima.core.contract import Controls
+from allaprima.infer.library import BUNDLED
 from allaprima.infer.stylizer import Stylizer
 from browsers import needs_chromium, painted, pixels
 from services import server
@@ -94,6 +96,43 @@ def test_a_graphics_card_paints_what_python_paints_and_may_give_up(opened, tmp_p
     painted = np.array(painted).reshape(48, 64, 4)[..., :3]
     assert np.abs(painted - Stylizer("wave")(photo).astype(int)).max() <= 1
     assert "graphics card has given up" in words and left == ["browser", 2, rgba.size]
+
+
+def test_the_browser_paints_with_kernels_and_leaves_other_networks_to_the_runtime(opened, tmp_path, photo):
+    """With one thread, and with those that share memory; the runtime is loaded for the networks that need it alone."""
+    (tmp_path / "library").mkdir()
+    shutil.copy(BUNDLED.parent / "reference" / "johnson.onnx", tmp_path / "library")
+    studio = Studio(tmp_path / "library")
+    photo = np.ascontiguousarray(photo[:47, :65])
+    rgba = np.dstack([photo, np.full(photo.shape[:2], 255, np.uint8)])
+    page = opened(studio.address)
+    asked = []
+    page.on("request", lambda request: asked.append(request.url.rsplit("/", 1)[1]))
+    for threads, style, code in [
+        (1, "wave", "relaxed.wasm"),
+        (3, "wave", "relaxed.shared.wasm"),
+        (1, "johnson", "ort"),
+    ]:
+        asked.clear()
+        painted = page.evaluate(
+            """async ([rgba, threads, style]) => {
+                const { Engine } = await import("./engine.js");
+                const engine = new Engine();
+                engine.threads = threads;
+                const { file } = (await (await fetch("styles.json")).json()).find(({ name }) => name === style);
+                await engine.load(file, 65, 47);
+                const { painted } = await engine.paint(new Uint8Array(rgba).buffer, 65, 47, { strength: 1 });
+                engine.worker.terminate();
+                return [...new Uint8Array(painted)];
+            }""",
+            [rgba.ravel().tolist(), threads, style],
+        )
+        painted = np.array(painted).reshape(rgba.shape)[..., :3]
+        model = tmp_path / "library" / "johnson.onnx" if style == "johnson" else style
+        assert np.abs(painted - Stylizer(model)(photo).astype(int)).max() <= 1
+        assert any(name.startswith(code) for name in asked), asked
+        assert any(name.startswith("ort") for name in asked) == (code == "ort"), asked
+    studio.end()
 
 
 def test_orders_that_come_all_at_once_are_all_answered(opened, tmp_path):

@@ -5,9 +5,10 @@
  *               {paint: ArrayBuffer, width, height, strength, stroke, keep_colors}
  * Messages out: {loaded: url} | {painted: ArrayBuffer, width, height, milliseconds} | {failed: sentence}
  */
+import { Painter, Unsupported } from "./kernels/painter.js";
 import { brighten, luminance, paintStrokes } from "./strokes.js";
 
-/** @typedef {import("./ort/ort.wasm.min.mjs").InferenceSession} Session */
+const KERNELS = new URL("./kernels/", import.meta.url);
 
 /** The builds of the runtime: that for a graphics card has code for the processor too, and is twice the size. */
 const BUILDS = {
@@ -16,12 +17,19 @@ const BUILDS = {
 };
 const WARM_UP = 3; // the first runs at a size are several times slower than the rest
 
+/** @typedef {(photo: Uint8Array, width: number, height: number) => Promise<Uint8Array>} Paint from RGB bytes to RGB bytes */
+
+/** @type {Promise<Painter | null> | undefined} */
+let painter;
 /** @type {Promise<typeof import("./ort/ort.wasm.min.mjs")> | undefined} */
 let runtime;
-/** @type {Session | null} */
+/** @type {import("./ort/ort.wasm.min.mjs").InferenceSession | null} */
 let session = null;
+/** @type {Paint} the network of the style that was loaded last */
+let network = async () => {
+  throw new Error("No style is loaded: choose one.");
+};
 let rgb = new Uint8Array(0);
-let strengthNow = 1;
 
 onmessage = async ({ data }) => {
   try {
@@ -34,18 +42,43 @@ onmessage = async ({ data }) => {
 
 /** @param {{load: string, provider: "wasm" | "webgpu", threads: number, width: number, height: number}} order */
 async function load({ load: url, provider, threads, width, height }) {
+  const answer = await fetched(url, `The style ${url}`);
+  const model = new Uint8Array(await answer.arrayBuffer());
+  network = (provider === "wasm" && (await withKernels(model, threads))) || (await withRuntime(model, provider, threads));
+  for (let k = 0; k < WARM_UP; k++) await network(new Uint8Array(3 * width * height), width, height);
+  postMessage({ loaded: url });
+}
+
+/** The network in kernels of our own, where they know it and the browser can run them. @param {Uint8Array} model */
+async function withKernels(model, threads) {
+  const file = (name) => fetched(new URL(name, KERNELS), "The painting engine").then((answer) => answer.arrayBuffer());
+  const hire = () => new Worker(new URL("hand.js", KERNELS), { type: "module" });
+  painter ??= Painter.start(file, threads, hire).catch(() => null); // ONNX Runtime tells what is missing
+  const own = await painter;
+  try {
+    own?.load(model);
+  } catch (error) {
+    if (error instanceof Unsupported) return null;
+    throw error;
+  }
+  return own && /** @type {Paint} */ (async (photo, width, height) => own.paint(photo, width, height));
+}
+
+/** The network in ONNX Runtime. @param {Uint8Array} model @param {"wasm" | "webgpu"} provider @returns {Promise<Paint>} */
+async function withRuntime(model, provider, threads) {
   runtime ??= start(provider, threads).catch((error) => {
     runtime = undefined; // the next style tries again
     throw error;
   });
-  const [ort, model] = await Promise.all([runtime, fetched(url, `The style ${url}`).then((answer) => answer.arrayBuffer())]);
-  const options = { executionProviders: [provider], graphOptimizationLevel: /** @type {const} */ ("all") };
-  const fresh = await ort.InferenceSession.create(new Uint8Array(model), options);
+  const { InferenceSession, Tensor } = await runtime;
+  const fresh = await InferenceSession.create(model, { executionProviders: [provider], graphOptimizationLevel: "all" });
   await session?.release(); // its memory is not the garbage collector's
   session = fresh;
-  strengthNow = 1;
-  for (let k = 0; k < WARM_UP; k++) await run(new Uint8Array(3 * width * height), width, height);
-  postMessage({ loaded: url });
+  const strength = new Tensor("float32", [1], [1]);
+  return async (photo, width, height) => {
+    const { stylized } = await fresh.run({ image: new Tensor("uint8", photo, [1, height, width, 3]), strength });
+    return /** @type {Uint8Array} */ (stylized.data);
+  };
 }
 
 /** The runtime, which is the same for all styles. @param {"wasm" | "webgpu"} provider */
@@ -87,8 +120,8 @@ async function paint({ paint: buffer, width, height, strength: wanted, stroke, k
     rgb[to + 1] = rgba[from + 1];
     rgb[to + 2] = rgba[from + 2];
   }
-  strengthNow = stroke ? 1 : wanted;
-  const painted = stroke ? mixed(await paintStrokes(run, rgb, width, height, stroke), wanted) : await run(rgb, width, height);
+  const whole = await (stroke ? paintStrokes(network, rgb, width, height, stroke) : network(rgb, width, height));
+  const painted = mixed(whole, wanted);
   if (keep_colors) {
     const before = luminance(rgb), after = luminance(painted);
     for (let k = 0; k < count; k++) brighten(rgba, k, 4, after[k] - before[k]);
@@ -105,14 +138,8 @@ async function paint({ paint: buffer, width, height, strength: wanted, stroke, k
 
 /** From the photo, which is in `rgb`, to the painted picture. @param {Uint8Array | Uint8ClampedArray} painted */
 function mixed(painted, wanted) {
-  return wanted === 1 ? painted : painted.map((value, k) => Math.round(rgb[k] + wanted * (value - rgb[k])));
-}
-
-/** @returns {Promise<Uint8Array>} */
-async function run(pixels, width, height) {
-  if (!session || !runtime) throw new Error("No style is loaded: choose one.");
-  const { Tensor } = await runtime;
-  const strength = new Tensor("float32", [strengthNow], [1]);
-  const { stylized } = await session.run({ image: new Tensor("uint8", pixels, [1, height, width, 3]), strength });
-  return /** @type {Uint8Array} */ (stylized.data);
+  if (wanted === 1) return painted;
+  const result = new Uint8ClampedArray(painted.length); // it rounds
+  for (let k = 0; k < result.length; k++) result[k] = rgb[k] + wanted * (painted[k] - rgb[k]);
+  return result;
 }

@@ -1,0 +1,255 @@
+/** The networks that the kernels can run: the graph of a model file as steps, before a size is known. */
+import { readGraph } from "./onnx.js";
+
+/** @typedef {import("./onnx.js").Node} Node @typedef {import("./onnx.js").Constant} Constant */
+
+/**
+ * What a network does, one after the other: the value `to` is made from `from`, and from `add` where there is one. Weights are
+ * packed as kernels.c wants them.
+ * @typedef {{from: string, to: string, add?: string, relu: boolean, k: number, stride: number, pad: number, channels: number,
+ *   weights: Float32Array, bias: Float32Array}} Filters
+ * @typedef {{kind: "convolve" | "depthwise"} & Filters} Convolution
+ * @typedef {{kind: "expand", hidden: Convolution} & Filters} Expansion two convolutions of 1x1 and the ReLU between them
+ * @typedef {{kind: "normalize", from: string, to: string, relu: boolean, gamma: Float32Array, beta: Float32Array,
+ *   epsilon: number}} Normalization
+ * @typedef {{kind: "cut", from: string, to: string, top: number, left: number}} Cut
+ * @typedef {{kind: "reflect", from: string, to: string, top: number, left: number, bottom: number, right: number}} Reflection
+ * @typedef {{kind: "enlarge", from: string, to: string, add: string}} Enlargement
+ * @typedef {Convolution | Expansion | Normalization | Cut | Reflection | Enlargement} Step
+ */
+
+/** That a model is of another kind than the kernels are for; ONNX Runtime runs those. */
+export class Unsupported extends Error {}
+
+const TAIL =
+  "Clip Cast Shape Slice Shape Slice Shape Slice Mul Mul Concat Reshape Transpose Concat Reshape Transpose Concat Reshape Concat Add " +
+  "Slice Equal If";
+
+/** @param {Uint8Array} file a model file of this project @throws {Unsupported} */
+export function readNetwork(file) {
+  const graph = new Graph(file);
+  const { nodes } = graph;
+  const begin = nodes.findIndex((node) => node.kind === "Conv" && graph.maker(node.inputs[0])?.kind === "Concat");
+  const end = nodes.findIndex(({ kind }) => kind === "Clip");
+  const tail = nodes.slice(end);
+  demand(begin >= 0 && tail.map(({ kind }) => kind).join(" ") === TAIL, "its begin or end");
+  const [photo, grain] = graph.joined(nodes[begin].inputs[0]);
+  const steps = stepsOf(graph, nodes.slice(begin, end));
+  const first = steps[0], last = steps[steps.length - 1];
+  if (first.kind !== "convolve" || first.channels % 8) throw new Unsupported("The kernels want the first step to be a convolution.");
+  demand(last.kind === "convolve" && last.channels === 12 && last.to === tail[0].inputs[0], "its last convolution");
+  const start = graph.values(tail[tail.length - 3].inputs[1])[0]; // of the picture within what was painted
+  return { ...photoOf(graph, photo), grain: grainOf(graph, grain), first, last, steps, start };
+}
+
+class Graph {
+  /** @param {Uint8Array} file */
+  constructor(file) {
+    const { nodes, constants } = readGraph(file);
+    this.nodes = nodes;
+    this.constants = constants;
+    /** @type {Map<string, Node[]>} */
+    this.users = new Map();
+    this.makers = new Map(this.nodes.flatMap((node) => node.outputs.map((name) => [name, node])));
+    for (const node of this.nodes)
+      for (const name of node.inputs) this.users.set(name, [...(this.users.get(name) ?? []), node]);
+  }
+
+  /** The node that makes a value. @param {string} name @returns {Node | undefined} */
+  maker(name) {
+    return this.makers.get(name);
+  }
+
+  /** The node that alone uses a value, where it is of this kind. @param {string} name @param {string} kind */
+  user(name, kind) {
+    const users = this.users.get(name) ?? [];
+    return users.length === 1 && users[0].kind === kind ? users[0] : undefined;
+  }
+
+  /** @param {string | undefined} name @returns {Constant} */
+  constant(name) {
+    const constant = this.constants.get(name ?? "");
+    if (!constant) throw new Unsupported(`The kernels want ${name} to be a constant.`);
+    return constant;
+  }
+
+  /** @param {string | undefined} name @returns {ArrayLike<number>} */
+  values(name) {
+    return this.constant(name).values;
+  }
+
+  /** What a list is joined of. @param {string} name @returns {string[]} */
+  joined(name) {
+    const node = this.maker(name);
+    return node?.kind === "Concat" ? node.inputs.flatMap((part) => this.joined(part)) : [name];
+  }
+
+  /** The nodes that lead to a value, from the last one on, each the first input of the one before. @param {string} kinds */
+  trace(name, kinds) {
+    return kinds.split(" ").map((kind) => {
+      const node = this.maker(name);
+      if (node?.kind !== kind) throw new Unsupported(`The kernels don't know a ${node?.kind} where a ${kind} is usual.`);
+      name = node.inputs[0];
+      return node;
+    });
+  }
+}
+
+/** @param {unknown} condition @param {string} what */
+function demand(condition, what) {
+  if (!condition) throw new Unsupported(`The kernels don't know the network: ${what} is another one.`);
+}
+
+/** How the photo is padded, and how its contrast is measured and made equal. @param {Graph} graph @param {string} name */
+function photoOf(graph, name) {
+  const [scaled, , , , outer, inner] = graph.trace(name, "Mul Sub Transpose Cast Pad Pad");
+  const [made, , down, right] = graph.joined(outer.inputs[1]);
+  const [sum, mod, sub] = graph.trace(down, "Add Mod Sub");
+  demand(graph.maker(right)?.kind === "Add" && inner.inputs[0] === "image", "the padding of its photo");
+  const padding = {
+    inner: graph.values(inner.inputs[1])[1],
+    before: graph.values(made)[1],
+    after: graph.values(sum.inputs[1])[0],
+    multiple: graph.values(mod.inputs[1])[0],
+    margin: -graph.values(sub.inputs[0])[0],
+  };
+  const [divided] = graph.trace(scaled.inputs[1], "Div");
+  const [, floor, factor, , , , conv] = graph.trace(divided.inputs[1], "Sqrt Add Mul ReduceMean GlobalAveragePool Mul Conv");
+  const filters = graph.constant(conv.inputs[1]);
+  demand(filters.dims.join() === "8,3,4,4" && attribute(conv, "strides").join() === "4,4", "the measure of contrast");
+  const contrast = {
+    weights: packed(filters, 4),
+    factor: graph.values(factor.inputs[1])[0],
+    least: graph.values(floor.inputs[1])[0],
+    unit: graph.values(divided.inputs[0])[0],
+  };
+  return { padding, contrast };
+}
+
+/** The grain, which is stored as bits. @param {Graph} graph @param {string} name */
+function grainOf(graph, name) {
+  const made = graph.trace(name, "Slice Tile Slice Mul Sub Cast Reshape Mod Div Cast");
+  const constant = (place) => graph.values(made[place].inputs[1]);
+  const [factor, offset, shape, modulus, divisors] = [3, 4, 6, 7, 8].map(constant);
+  const bytes = graph.values(made[9].inputs[0]);
+  const values = new Float32Array(shape[2] * shape[3]);
+  for (let k = 0; k < values.length; k++) {
+    const bit = Math.floor(bytes[Math.floor(k / divisors.length)] / divisors[k % divisors.length]) % modulus[0];
+    values[k] = (bit - offset[0]) * factor[0];
+  }
+  return { values, height: shape[2], width: shape[3] };
+}
+
+/** @param {Graph} graph @param {Node[]} nodes @returns {Step[]} */
+function stepsOf(graph, nodes) {
+  /** @type {Step[]} */
+  const steps = [];
+  const done = new Set();
+  const known = new Set([nodes[0].inputs[0]]);
+  for (const node of nodes) {
+    if (done.has(node)) continue;
+    demand(node.kind in READERS && known.has(node.inputs[0]), node.kind);
+    const step = READERS[node.kind](graph, node, known, done);
+    demand(!(step.pad && steps.some(({ kind, to }) => kind === "cut" && to === step.from)), "what surrounds a value");
+    known.add(step.to);
+    steps.push(step);
+  }
+  return steps;
+}
+
+/** @param {Node} node @param {string} name @returns {number[]} */
+function attribute(node, name) {
+  return node.attributes.get(name) ?? [];
+}
+
+/** Take the node that alone uses what a step makes, where it is of that kind, into the step. */
+function absorb(graph, step, kind, done) {
+  const node = graph.user(step.to, kind);
+  if (!node) return null;
+  done.add(node);
+  const other = node.inputs.find((name) => name !== step.to);
+  step.to = node.outputs[0];
+  return other ?? true;
+}
+
+/** The same for a sum with a value that is there already. */
+function absorbSum(graph, step, known, done) {
+  const sum = graph.user(step.to, "Add");
+  if (sum?.inputs.some((name) => known.has(name))) step.add = absorb(graph, step, "Add", done);
+}
+
+const READERS = {
+  Conv(graph, node, known, done) {
+    const filters = graph.constant(node.inputs[1]), [channels, inputs, k] = filters.dims;
+    const [stride] = attribute(node, "strides"), [pad] = attribute(node, "pads");
+    const isDepthwise = node.attributes.get("group") > 1;
+    demand(channels % 4 === 0 && filters.dims[3] === k && new Set(attribute(node, "pads")).size === 1, "a convolution");
+    demand(attribute(node, "dilations").join() === "1,1" && (!isDepthwise || (inputs === 1 && stride === 1)), "a convolution");
+    const bias = node.inputs[2] ? Float32Array.from(graph.values(node.inputs[2])) : new Float32Array(channels);
+    const step = { from: node.inputs[0], to: node.outputs[0], k, stride, pad, channels, bias, relu: false };
+    if (isDepthwise) {
+      step.relu = Boolean(absorb(graph, step, "Relu", done));
+      return { kind: "depthwise", ...step, weights: transposed(filters) };
+    }
+    absorbSum(graph, step, known, done);
+    step.relu = Boolean(absorb(graph, step, "Relu", done));
+    const made = { kind: "convolve", ...step, weights: packed(filters, inputs) };
+    const back = k === 1 && step.relu && !step.add && graph.user(step.to, "Conv");
+    if (!back || attribute(back, "kernel_shape").join() !== "1,1" || back.attributes.get("group") !== 1) return made;
+    done.add(back);
+    const second = READERS.Conv(graph, back, known, done);
+    demand(second.kind === "convolve", "a block");
+    return { ...second, kind: "expand", from: step.from, hidden: made };
+  },
+
+  InstanceNormalization(graph, node, _known, done) {
+    const [from, gamma, beta] = node.inputs;
+    demand(graph.user(from, node.kind), "a normalization"); // it is made in place
+    const step = { kind: "normalize", from, to: node.outputs[0], epsilon: node.attributes.get("epsilon"), relu: false };
+    step.relu = Boolean(absorb(graph, step, "Relu", done));
+    return { ...step, gamma: Float32Array.from(graph.values(gamma)), beta: Float32Array.from(graph.values(beta)) };
+  },
+
+  Slice(graph, node) {
+    const [from, starts, ends, axes] = node.inputs;
+    const isCut = Array.from(graph.values(axes)).join() === "2,3" && Array.from(graph.values(ends)).every((end) => end > 2 ** 30);
+    demand(isCut, "a slice");
+    const [top, left] = Array.from(graph.values(starts));
+    return { kind: "cut", from, to: node.outputs[0], top, left };
+  },
+
+  Pad(graph, node) {
+    const [n, c, top, left, n2, c2, bottom, right] = Array.from(graph.values(node.inputs[1]));
+    demand(node.attributes.get("mode") === "reflect" && !(n || c || n2 || c2), "a padding");
+    return { kind: "reflect", from: node.inputs[0], to: node.outputs[0], top, left, bottom, right };
+  },
+
+  Resize(graph, node, known, done) {
+    const isDouble = Array.from(graph.values(node.inputs[2])).join() === "1,1,2,2" && node.attributes.get("mode") === "linear";
+    const step = { kind: "enlarge", from: node.inputs[0], to: node.outputs[0] };
+    absorbSum(graph, step, known, done);
+    demand(isDouble && step.add, "a resize");
+    return step;
+  },
+};
+
+/**
+ * Filters [out, in, k, k] in blocks of output channels [row][column, in][out of the block].
+ * @param {Constant} filters @param {number} inputs at least the filters' own; the others have zeros
+ */
+function packed({ dims: [out, own, k], values }, inputs) {
+  const result = new Float32Array(out * k * k * inputs), most = out === 12 ? 12 : 8; // as kernels.c has it
+  let to = 0;
+  for (let block = 0; block < out; block += most) {
+    const size = Math.min(most, out - block);
+    for (let tap = 0; tap < k * k; tap++)
+      for (let c = 0; c < inputs; c++)
+        for (let o = block; o < block + size; o++) result[to++] = c < own ? values[(o * own + c) * k * k + tap] : 0;
+  }
+  return result;
+}
+
+/** Filters [channel, 1, k, k] as [k, k, channel]. @param {Constant} filters */
+function transposed({ dims: [channels, , k], values }) {
+  return Float32Array.from({ length: channels * k * k }, (_, at) => values[(at % channels) * k * k + Math.floor(at / channels)]);
+}

@@ -1,0 +1,80 @@
+/** Paints with kernels of our own, several times as fast as a general runtime: see docs/browser.md. */
+import { readNetwork } from "./network.js";
+import { Heap, KERNELS, compile, placeWeights } from "./program.js";
+import { lead } from "./threads.js";
+
+export { Unsupported } from "./network.js";
+
+const MOST = 65535; // pages of memory
+
+/** The kernels at work. Raises RangeError where a picture is too large for the memory. */
+export class Painter {
+  /**
+   * @param {(name: string) => Promise<BufferSource>} file the kernels by name: "relaxed.wasm", say
+   * @param {number} threads
+   * @param {() => Worker} hire starts a worker with hand.js, one more thread
+   */
+  static async start(file, threads, hire) {
+    const ending = threads > 1 ? ".shared.wasm" : ".wasm";
+    let code = await file("relaxed" + ending);
+    if (!WebAssembly.validate(code)) code = await file("simd" + ending); // a browser without relaxed SIMD
+    const module = await WebAssembly.compile(code);
+    const painter = new Painter(module, threads);
+    const { memory, control } = painter;
+    const told = Array.from({ length: threads - 1 }, (_, k) => ({ module, memory, control, thread: k + 1, threads }));
+    await Promise.all(told.map((order) => hired(hire(), order))); // before this thread waits for them, and their browser for it
+    return painter;
+  }
+
+  /** @param {WebAssembly.Module} module */
+  constructor(module, threads) {
+    this.memory = new WebAssembly.Memory({ initial: 2, maximum: MOST, shared: threads > 1 });
+    const { exports } = new WebAssembly.Instance(module, { env: { memory: this.memory } });
+    this.kernels = KERNELS.map((name) => /** @type {CallableFunction} */ (exports[name]));
+    this.threads = threads;
+    this.control = new Int32Array(threads > 1 ? new SharedArrayBuffer(16) : new ArrayBuffer(16));
+    this.heap = new Heap(this.memory);
+    /** @type {{network: ReturnType<typeof readNetwork>, places: Map<object, number>, end: number} | undefined} */
+    this.style = undefined;
+    this.size = "";
+  }
+
+  /** Paint with this model file from now on. @param {Uint8Array} model @throws {import("./network.js").Unsupported} */
+  load(model) {
+    const network = readNetwork(model);
+    this.heap.reset();
+    this.style = { network, places: placeWeights(network, this.heap), end: this.heap.end };
+    this.size = "";
+  }
+
+  /** @param {Uint8Array} photo RGB bytes @returns {Uint8Array} the painted ones; they last until the next call */
+  paint(photo, width, height) {
+    const { program, photo: from, picture } = this.compiled(width, height);
+    const bytes = new Uint8Array(this.memory.buffer);
+    bytes.set(photo, from);
+    lead(this, program);
+    return bytes.subarray(picture, picture + photo.length);
+  }
+
+  /** The network at a size, the last one that was asked for. */
+  compiled(width, height) {
+    if (!this.style) throw new Error("No style is loaded.");
+    const { network, places, end } = this.style, size = `${width}x${height}`;
+    if (this.size !== size) {
+      this.size = "";
+      this.heap.reset(end);
+      this.program = compile(network, places, this.heap, width, height);
+      this.size = size;
+    }
+    return /** @type {ReturnType<typeof compile>} */ (this.program);
+  }
+}
+
+/** Once a worker is ready to follow. @param {Worker} hand @returns {Promise<void>} */
+function hired(hand, order) {
+  return new Promise((resolve, reject) => {
+    hand.onmessage = () => resolve();
+    hand.onerror = () => reject(new Error("A thread can't be started."));
+    hand.postMessage(order);
+  });
+}

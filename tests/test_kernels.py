@@ -1,0 +1,79 @@
+"""The kernels that paint in browsers, run by node: their pictures are those of ONNX Runtime."""
+
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import allaprima.serve.site
+from allaprima.core.contract import Card
+from allaprima.infer.library import BUNDLED
+from allaprima.infer.stylizer import Stylizer
+from allaprima.models.export import export
+from allaprima.models.transformer import transformer
+from conftest import PHOTOS, ROOT
+
+KERNELS = allaprima.serve.site.WEB / "kernels"
+SIZES = [(16, 16), (17, 31), (31, 17), (16, 120), (121, 16), (60, 44), (75, 61), (203, 130), (161, 107)]
+needs_node = pytest.mark.skipif(not shutil.which("node"), reason="there is no node")
+pytestmark = needs_node
+
+
+def run(variant, model, output, *photos):
+    command = ["node", ROOT / "tests" / "web" / "kernels.mjs", KERNELS, variant, model, output, *photos]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    return done.stdout
+
+
+def has_relaxed_simd():
+    check = "process.exit(WebAssembly.validate(require('fs').readFileSync(process.argv[1])) ? 0 : 1)"
+    return subprocess.run(["node", "-e", check, str(KERNELS / "relaxed.wasm")], timeout=60).returncode == 0
+
+
+@pytest.fixture
+def best(tmp_path):
+    """A model file of the larger network, with random weights."""
+    torch.manual_seed(0)
+    export(transformer("best"), tmp_path / "best.onnx", Card(name="best", architecture="best"))
+    return tmp_path / "best.onnx"
+
+
+def assert_same(variant, model, folder):
+    photos = []
+    for width, height in SIZES:
+        photo = Image.open(PHOTOS / "chelsea.jpg").convert("RGB").resize((width, height))
+        (folder / f"{width}x{height}").write_bytes(photo.tobytes())
+        photos.append(f"{folder / f'{width}x{height}'}:{width}:{height}")
+    output = folder / variant
+    output.mkdir()
+    assert run(variant, model, output, *photos) == ""
+    stylizer = Stylizer(model)
+    for width, height in SIZES:
+        shape = (height, width, 3)
+        photo, painted = (np.fromfile(at / f"{width}x{height}", np.uint8).reshape(shape) for at in (folder, output))
+        assert np.abs(painted.astype(int) - stylizer(photo)).max() <= 1, (model, width, height)
+        assert painted.std() > 5
+
+
+@pytest.mark.parametrize("style", sorted(BUNDLED.glob("*.onnx")), ids=lambda path: path.stem)
+def test_every_bundled_style_is_painted_alike_at_every_size(style, tmp_path):
+    assert_same("simd", style, tmp_path)
+
+
+def test_the_larger_network_is_painted_alike(best, tmp_path):
+    assert_same("simd", best, tmp_path)
+
+
+def test_fused_multiplication_paints_alike(tmp_path):
+    if not has_relaxed_simd():
+        pytest.skip("this node has no relaxed SIMD; tests/test_engines.py runs it in Chromium")
+    assert_same("relaxed", BUNDLED / "wave.onnx", tmp_path)
+
+
+@pytest.mark.parametrize("model", [BUNDLED.parent / "reference" / "johnson.onnx", ROOT / "tests" / "format1.onnx"])
+def test_other_networks_are_left_to_the_runtime(model, tmp_path):
+    assert run("simd", model, tmp_path) == "unsupported\n"
