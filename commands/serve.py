@@ -63,7 +63,7 @@ def serve(
 
 
 def export_web(
-    output: Annotated[Path, Option("--output", "-o", help="The folder to write.")] = Path("site"),
+    output: Annotated[str, Option("--output", "-o", help="The folder to write.")] = "site",
     model: Annotated[
         list[str] | None,
         Option("--model", "-m", help="A style or model file; may be given several times. Default: all."),
