@@ -1,5 +1,6 @@
 """Signatures of the commands that run a style; the work is in the modules beside."""
 
+from contextlib import suppress
 from functools import partial
 from math import isnan
 from pathlib import Path
@@ -232,16 +233,21 @@ def models(
         "where",
     )
     for style in styles:
-        size = f"{style.path.stat().st_size / 1e6:.2f} MB"
         try:
             card = Stylizer(style.path, provider="cpu", threads=1).card
-            known = [card.architecture, size, card.credit, card.licence]
+            known = [card.architecture, _size(style.path), card.credit, card.licence]
         except AllaprimaError as error:
-            known = ["unreadable", size, str(error), ""]
+            known = ["unreadable", _size(style.path), str(error), ""]
         table.add_row(*map(Text, [style.name, *known, style.where]))
     if styles:
         print_table(table)
     say(("" if styles else "No styles yet. ") + f"Your own styles: put .onnx files into {user_folder()}")
+
+
+def _size(path):
+    with suppress(OSError):  # a link may lead nowhere
+        return f"{path.stat().st_size / 1e6:.2f} MB"
+    return ""
 
 
 def _print_style(stylizer):
@@ -249,7 +255,7 @@ def _print_style(stylizer):
 
     table = Table("", "", show_header=False)
     table.add_row("file", Text(str(stylizer.path)))
-    table.add_row("size", f"{stylizer.path.stat().st_size / 1e6:.2f} MB")
+    table.add_row("size", _size(stylizer.path))
     for key, value in vars(stylizer.card).items():
         if isinstance(value, bytes):
             value = f"a JPEG of {len(value)} bytes" if value else ""

@@ -13,7 +13,7 @@ from allaprima.core.checks import check_path
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Advanced, Listener, Started, Warned, Wrote, ignore
 from allaprima.core.files import atomic_folder
-from allaprima.infer.library import find_style, list_styles
+from allaprima.infer.library import changed, find_style, list_styles
 from allaprima.infer.modelcheck import read_model
 from allaprima.infer.modelfile import for_browsers, read_card
 
@@ -64,9 +64,9 @@ def _write_site(site, paths, listener):
 def entry(path) -> dict:
     """What the page shows of a style: its name, the URL of its file, its thumbnail as a data URL, credit and licence.
 
-    Raises AllaprimaError for a file of format 1, whose `strength` browsers don't know.
+    Raises AllaprimaError for a file that can't be read, and for one of format 1, whose `strength` browsers don't know.
     """
-    return _entry(path, path.stat().st_mtime_ns)
+    return _entry(path, changed(path))
 
 
 @lru_cache(maxsize=256)
