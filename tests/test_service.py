@@ -10,6 +10,7 @@ from functools import partial
 
 import httpx
 import numpy as np
+import onnx
 import psutil
 import pytest
 import schemathesis
@@ -24,7 +25,7 @@ from allaprima.core.errors import AllaprimaError
 from allaprima.infer.stylizer import Stylizer
 from allaprima.serve.connections import SILENCE, Connection
 from allaprima.serve.service import serve
-from conftest import PHOTOS
+from conftest import PHOTOS, make_model
 from services import server
 
 get, post = partial(httpx.get, timeout=60), partial(httpx.post, timeout=60)
@@ -145,6 +146,26 @@ def test_styles_health_metrics_and_method(address):
     assert re.search(r'^allaprima_pictures_total\{status="200"\} [1-9]', metrics, re.M)
     assert re.search(r"^process_resident_memory_bytes ", metrics, re.M)
     assert "Paint" in get(address).text  # the page
+
+
+def test_broken_styles_are_not_listed_and_where_they_lie_is_not_told(own_styles_folder):
+    (own_styles_folder / "junk.onnx").write_bytes(b"not a model")
+    (own_styles_folder / "gone.onnx").symlink_to("nowhere.onnx")
+    (own_styles_folder / "folder.onnx").mkdir()
+    small = onnx.load(make_model(own_styles_folder / "small.onnx"))  # opens, and paints pictures of 64x64 alone
+    (grey,) = (each for each in small.graph.initializer if each.name == "grey")
+    grey.CopyFrom(onnx.numpy_helper.from_array(np.full((1, 3, 64, 64), 110, np.float32), "grey"))
+    onnx.save(small, own_styles_folder / "small.onnx")
+    with server() as (address, _, _):
+        for listed in ("api/styles", "styles.json"):
+            names = {each["name"] for each in get(f"{address}{listed}").json()}
+            assert "wave" in names and not names & {"junk", "gone", "folder"}
+        for name in ("junk", "gone", "folder", "small"):
+            answer = post(f"{address}api/stylize", params={"style": name}, content=PHOTO)
+            said = answer.json()["error"]
+            assert answer.status_code == 422 and said.startswith(f"{name}.onnx ") and str(own_styles_folder) not in said
+        for name in ("gone", "folder"):
+            assert get(f"{address}styles/{name}.onnx").status_code == 404
 
 
 def test_a_full_server_says_so_at_once_and_is_free_again_in_time(narrow, ask):
