@@ -207,10 +207,10 @@ def _list(mark: Path, names: set[str]) -> None:
 
 def _listed(folder: Path, mark: str) -> set[str]:
     """The names, a/b, that the mark in a folder lists, but those that lead out of it: anybody may have written it."""
-    whole = folder.resolve()
+    whole = os.path.realpath(folder)
     try:
         names = cast("list[str]", json.loads((folder / mark).read_bytes())["files"])
-        return {name for name in names if (folder / name).parent.resolve().is_relative_to(whole)}
+        return {name for name in names if Path(os.path.realpath((folder / name).parent)).is_relative_to(whole)}
     except (OSError, ValueError, TypeError, LookupError, RecursionError):
         return set()
 

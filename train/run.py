@@ -1,5 +1,6 @@
 """A training from the painting to the model file: `train_style`, which is `begin`, `run` and `write_model` in a row."""
 
+import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -156,12 +157,12 @@ def checked_output(output, style, replaces: bool) -> Path:
         raise AllaprimaError(f"{output} does not end in .onnx: give the model file a name such as {output.stem}.onnx.")
     checkpoint = checkpoint_of(output)
     for path in (output, checkpoint):
-        if path.exists() and not replaces:
+        if os.path.exists(path) and not replaces:
             raise AllaprimaError(
                 f"{path} exists already: add --resume to continue that training (with more --steps where it is finished), "
                 "--overwrite to replace it, or give another output with -o."
             )
-    if checkpoint.parent.exists() and not checkpoint.parent.is_dir():
+    if os.path.exists(checkpoint.parent) and not os.path.isdir(checkpoint.parent):
         raise AllaprimaError(
             f"{checkpoint.parent} is a file, and the folder of the checkpoint has that name: move it away."
         )
