@@ -30,6 +30,7 @@ PROVIDERS = {
 }
 Pixels = npt.NDArray[np.uint8]
 RANGES = {"0..1": 1.0, "0..255": 255.0}
+STRIDE = 32  # px: no foreign model has a greater one, so to its multiples there is nothing to round
 
 
 class Stylizer:
@@ -113,7 +114,9 @@ class Stylizer:
             controls = Controls(controls)
         if batch.ndim == 3:
             return self._paint(batch[None], controls, progress)[0]
-        if batch.size // 3 > tiles.WHOLE or controls.stroke is not None:  # one at a time, so that memory has a bound
+        if (
+            self._pixels(batch) > tiles.WHOLE or controls.stroke is not None
+        ):  # one at a time, so that memory has a bound
             return np.stack([self._paint(one[None], controls, progress)[0] for one in batch])
         return self._paint(batch, controls, progress)
 
@@ -129,34 +132,45 @@ class Stylizer:
         return painted
 
     def _stylize(self, batch, controls, progress):
-        n, height, width, _ = batch.shape
-        if min(height, width) < SMALLEST:
-            more = [(0, max(SMALLEST - size, 0)) for size in (height, width)]
-            batch = np.pad(batch, [(0, 0), *more, (0, 0)], mode="symmetric")
-        if height * width > tiles.WHOLE and self._fixed_size() is None:
-            stylized = tiles.stylize_tiles(self._model, self._open, self._forward, batch[0], controls, progress)
-            return stylized[None, :height, :width]
-        return self._forward(self._session, batch, controls)[0][:, :height, :width]
+        if self._pixels(batch) > tiles.WHOLE and self._fixed_size() is None:
+            return tiles.stylize_tiles(self._model, self._open, self._forward, batch[0], controls, progress)[None]
+        return self._forward(self._session, batch, controls)[0]
+
+    def _pixels(self, batch):
+        """Of all pictures, as the network gets them."""
+        count, height, width, _ = batch.shape
+        return count * self._side(height) * self._side(width)
+
+    def _side(self, length):
+        """So many pixels of a side the network gets: ours have a least size, others round it to their strides."""
+        if self._range is None:
+            return max(length, SMALLEST)
+        return length if self._fixed_size() else -(-length // STRIDE) * STRIDE
+
+    def _padded(self, batch):
+        """The pictures as large as the network gets them, mirrored at their edges."""
+        more = [(0, self._side(length) - length) for length in batch.shape[1:3]]
+        return np.pad(batch, [(0, 0), *more, (0, 0)], mode="symmetric") if any(map(any, more)) else batch
 
     def _forward(self, session, batch, controls=Controls(), outputs=()):
         """Run `session` on a uint8 batch: its stylized uint8 batch, and the values of further `outputs`."""
         if self._range is not None:
             return self._forward_foreign(session, batch, controls, outputs)
-        feed = {IMAGE: np.ascontiguousarray(batch)}
+        height, width = batch.shape[1:3]
+        feed = {IMAGE: np.ascontiguousarray(self._padded(batch))}
         if self._strength is not None:
             feed["strength"] = np.full([1] * len(self._strength.shape), controls.strength, np.float32)
         stylized, *more = self._run(session, [STYLIZED, *outputs], feed)
+        stylized = stylized[:, :height, :width]
         return self._blend(batch, stylized, 1.0 if self._strength else controls.strength), more
 
     def _forward_foreign(self, session, batch, controls, outputs):
         n, height, width, _ = batch.shape
         fixed = self._fixed_size()
         photos = []
-        for photo in batch:
+        for photo in self._padded(batch):
             if fixed:
                 photo = _resize(photo, *fixed)
-            else:  # such models round the size up or down to their strides: then there is nothing to round
-                photo = np.pad(photo, [(0, -height % 32), (0, -width % 32), (0, 0)], mode="symmetric")
             photos.append(photo.transpose(2, 0, 1)[None].astype(np.float32) * (self._range / 255))
         stylized = []
         for photo in photos:  # one by one: most of them fix N at 1

@@ -8,7 +8,7 @@ receptive field agree where they meet.
 
 import numpy as np
 
-from allaprima.core.contract import GRID, Controls
+from allaprima.core.contract import GRID, SMALLEST, Controls
 from allaprima.infer.modelfile import measure_statistics, pin_statistics
 
 WHOLE = 1536 * 1536  # px: what goes through the network at once, a frame of 1920x1080 too; memory grows with it
@@ -64,7 +64,7 @@ def mosaics(image, side=PATCH, pixels=MOSAIC):
     step = 2 if height * width <= 4 * pixels else 3
     share = min(1.0, step * (pixels / (height * width)) ** 0.5)  # of the rows, and of the columns
     rows, columns = (max(1, int(length * share / side / step)) for length in (height, width))  # in one mosaic
-    patches = pixels // (min(side, height) * min(side, width))
+    patches = pixels // (max(min(side, height), SMALLEST) * max(min(side, width), SMALLEST))  # thin ones are padded
     if rows * columns > patches:  # a long strip
         rows, columns = (1, patches) if columns > rows else (patches, 1)
     tops = np.linspace(0, max(height - side, 0), step * rows).astype(int)

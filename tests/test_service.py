@@ -196,6 +196,8 @@ def test_too_many_bytes_or_pixels_are_refused_before_decoding(narrow, ask):
     assert len(bomb) < 20_000
     answer = ask.post("api/stylize", content=bomb)
     assert answer.status_code == 422 and "10000x10000" in answer.json()["error"]
+    answer = ask.post("api/stylize", content=encoded(Image.new("1", (40_000, 1))))  # which is padded to 16 rows
+    assert answer.status_code == 422 and "40000x1" in answer.json()["error"]
     icon = encoded(Image.new("RGB", (16, 16)), "ICO")
     assert "the format ICO" in ask.post("api/stylize", content=icon).json()["error"]
     assert memory() - before < 50e6
