@@ -2,8 +2,9 @@
 
 Instance normalization makes naive tiling visible: each tile is normalized by its own mean and variance, so the same
 sky has another colour in every tile. Here every tile is normalized by the same numbers, those of the whole picture,
-measured first. A pixel then depends on its neighbourhood alone, and tiles that overlap by more than the network's
-receptive field agree where they meet.
+estimated first. A pixel then depends on its neighbourhood alone, and tiles that overlap by more than the network's
+receptive field agree where they meet. As the numbers are estimates, a picture in tiles is not what one pass would make of
+it: with the bundled styles, it differs by three to four grey levels on average, all over and not at seams.
 """
 
 import numpy as np
@@ -35,7 +36,7 @@ def stylize_tiles(model, open_session, forward, image, controls=Controls(), prog
 
 
 def measure(model, open_session, forward, image):
-    """[(mean [C], variance [C])] of the input of every node that looks at the whole picture, as of all of it.
+    """[(mean [C], variance [C])] of the input of every node that looks at the whole picture, an estimate for all of it.
 
     They are taken on mosaics: pictures of a size that goes through at once, of patches spread evenly over the whole
     picture at full resolution. (A picture scaled down has other edges and brush strokes, and so other statistics.)
