@@ -8,7 +8,7 @@ from pathlib import Path
 from allaprima.core.checks import StrPath
 from allaprima.core.contract import Controls
 from allaprima.core.errors import AllaprimaError
-from allaprima.core.events import Advanced, Listener, Started, Warned, Wrote, ignore
+from allaprima.core.events import Advanced, Listener, Started, Warned, Wrote, ignore, passing
 from allaprima.core.files import check_outputs
 from allaprima.infer.library import DEFAULT_STYLE
 from allaprima.infer.plan import Plan, make_plan
@@ -50,7 +50,8 @@ def stylize(
     plan = make_plan(source, output, stylizer.path.stem)
     check_outputs(plan.jobs.values(), plan.jobs, overwrite=overwrite, listener=listener)
     tell_left_out(plan, listener)
-    return _Work(plan, stylizer, controls, deinterlace, listener).done()
+    with passing(listener) as told:
+        return _Work(plan, stylizer, controls, deinterlace, told).done()
 
 
 def tell_left_out(plan: Plan, listener: Listener) -> None:

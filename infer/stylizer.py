@@ -114,9 +114,8 @@ class Stylizer:
             controls = Controls(controls)
         if batch.ndim == 3:
             return self._paint(batch[None], controls, progress)[0]
-        if (
-            self._pixels(batch) > tiles.WHOLE or controls.stroke is not None
-        ):  # one at a time, so that memory has a bound
+        if self._pixels(batch) > tiles.WHOLE or controls.stroke is not None:
+            # one at a time, so that memory has a bound
             return np.stack([self._paint(one[None], controls, progress)[0] for one in batch])
         return self._paint(batch, controls, progress)
 

@@ -19,7 +19,7 @@ from av.error import FFmpegError
 
 from allaprima.core.contract import Controls
 from allaprima.core.errors import AllaprimaError
-from allaprima.core.events import Advanced, Listener, Started, Warned, Wrote, ignore
+from allaprima.core.events import Advanced, Listener, Started, Warned, Wrote, ignore, passing
 from allaprima.core.files import atomic
 from allaprima.infer.steady import Steady
 from allaprima.infer.stylizer import Stylizer
@@ -90,7 +90,8 @@ def stylize_video(
     Raises AllaprimaError when the source can't be read or has no pictures, and when the output can't be written.
     """
     output = check_video_output(output, [source], overwrite=overwrite, listener=listener)
-    return paint_video(source, output, stylizer, controls, deinterlace=deinterlace, listener=listener)
+    with passing(listener) as told:
+        return paint_video(source, output, stylizer, controls, deinterlace=deinterlace, listener=told)
 
 
 def paint_video(source, output, stylizer, controls, *, deinterlace=True, listener: Listener = ignore) -> Path:

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from allaprima.core.checks import check_path
 from allaprima.core.errors import AllaprimaError
-from allaprima.core.events import Advanced, Listener, Started, Warned, Wrote, ignore
+from allaprima.core.events import Advanced, Listener, Started, Warned, Wrote, ignore, passing
 from allaprima.core.files import atomic_folder
 from allaprima.infer.library import changed, find_style, list_styles
 from allaprima.infer.modelcheck import read_model
@@ -40,8 +40,8 @@ def export_web(models, output, *, listener: Listener = ignore) -> Path:
     if twice:
         raise AllaprimaError(f"Two styles have the file name {twice.name}: rename one of the files.")
     listener(Started("styles", len(chosen), "styles", f"Writing the page with {len(chosen)} styles into {output}."))
-    with atomic_folder(folder, MARK) as site:
-        _write_site(site, chosen, listener)
+    with passing(listener) as told, atomic_folder(folder, MARK) as site:
+        _write_site(site, chosen, told)
     listener(Wrote(output, f"{len(chosen)} styles; serve the folder over https:// or on localhost"))
     return output
 
