@@ -1,5 +1,6 @@
 """Signatures of the commands that run a style; the work is in the modules beside."""
 
+import os
 from contextlib import suppress
 from functools import partial
 from math import isnan
@@ -12,6 +13,7 @@ from rich.text import Text
 
 from allaprima.commands.pipes import check_pipes, through_pipes
 from allaprima.commands.terminal import Terminal, print_table, result, say
+from allaprima.core.checks import check_path, names_folder
 from allaprima.core.errors import AllaprimaError, import_with_extra
 from allaprima.core.events import Wrote
 from allaprima.infer.library import DEFAULT_STYLE
@@ -200,7 +202,11 @@ def models(
     ] = None,
     output: Annotated[
         str | None,
-        typer.Option("--output", "-o", help="With --precision: the copy. Default: NAME-PRECISION.onnx, here."),
+        typer.Option(
+            "--output",
+            "-o",
+            help="With --precision: the copy, or a folder for it; - for standard output. Default: NAME-PRECISION.onnx, here.",
+        ),
     ] = None,
     overwrite: Overwrite = False,
 ):
@@ -217,8 +223,8 @@ def models(
 
     if name is None and precision is not None:
         raise AllaprimaError("--precision needs the style: allaprima models NAME --precision float16.")
-    if precision is None and output is not None:
-        raise AllaprimaError("--output needs --precision: float16 or int8.")
+    if precision is None and (output is not None or overwrite):
+        raise AllaprimaError("--output and --overwrite need --precision: float16 or int8.")
     if precision is not None:
         return _write_copy(name, output, precision, overwrite)
     if name is not None:
@@ -271,10 +277,20 @@ def _write_copy(name, output, precision, overwrite):
     from allaprima.infer.library import find_style
 
     copy_in_precision = import_with_extra("allaprima.train.precision").copy_in_precision
-    output = output or f"{find_style(name).stem}-{precision}.onnx"
-    with Terminal() as listener:
-        copy_in_precision(name, output, precision, overwrite=overwrite, listener=listener)
-    result(output)
+
+    def run(sources, output):
+        file = Path() if output is None else check_path("output", output)
+        if output is None or names_folder(output) or os.path.isdir(file):
+            file /= f"{find_style(name).stem}-{precision}.onnx"
+        with Terminal() as listener:
+            copy_in_precision(name, file, precision, overwrite=overwrite, listener=listener)
+        yield file
+
+    if output == "-":
+        through_pipes([name], output, run)
+    else:
+        for path in run([name], output):
+            result(path)
 
 
 def bench(

@@ -52,6 +52,12 @@ def check_path(name: str, value: object) -> Path:
     return Path(value)
 
 
+def check_model_name(path: Path) -> None:
+    """Raise AllaprimaError where a model file would be written without the ending that it is known by."""
+    if path.suffix.lower() != ".onnx":
+        raise AllaprimaError(f"{path} does not end in .onnx: give the model file a name such as {path.stem}.onnx.")
+
+
 def names_folder(path: StrPath) -> bool:
     """Does a path say that it is a folder's, by a slash at its end?"""
     return str(path).endswith(("/", os.sep))
