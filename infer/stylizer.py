@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from allaprima.core.checks import StrPath, check_kind
+from allaprima.core.checks import StrPath, check_kind, check_whole
 from allaprima.core.contract import IMAGE, SMALLEST, STYLIZED, Card, Controls
 from allaprima.core.errors import AllaprimaError
 from allaprima.infer import tiles
@@ -28,7 +28,9 @@ PROVIDERS = {
     "cpu": "CPUExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
+MOST_THREADS = 1024  # more than any processor has; ONNX Runtime would make as many as it is told
 Pixels = npt.NDArray[np.uint8]
+PICTURE = "A picture is a uint8 array [H, W, 3], or [N, H, W, 3] for several"
 RANGES = {"0..1": 1.0, "0..255": 255.0}
 STRIDE = 32  # px: no foreign model has a greater one, so to its multiples there is nothing to round
 
@@ -38,7 +40,7 @@ class Stylizer:
 
     model: the path of a model file, or the name of a style that `allaprima models` lists.
     provider: "cpu", "cuda", "coreml", "directml", "openvino" or "tensorrt"; the best of those installed when None.
-    threads: of the CPU; one for each physical core when None.
+    threads: of the CPU, up to MOST_THREADS; one for each physical core when None.
     foreign: the value range of a model that isn't ours, "0..1" or "0..255": float [N, 3, H, W] RGB in and out, as the
         ONNX model zoo's fast-neural-style. A model with a fixed size gets the picture resized to it, and back.
     one_size: the pictures have one size, or few, as a camera's: a twentieth faster, and memory is kept for each size.
@@ -58,10 +60,10 @@ class Stylizer:
         check_kind(str, provider=provider, foreign=foreign)
         if foreign is not None and foreign not in RANGES:
             raise AllaprimaError(f"foreign must be one of {', '.join(RANGES)}, not {foreign!r}.")
-        if threads is not None and (not isinstance(threads, int) or threads < 1):
-            raise AllaprimaError(f"threads must be at least 1, not {threads!r}.")
+        if threads is not None:
+            check_whole(1, MOST_THREADS, threads=threads)
         self.path = find_style(model)
-        self.threads, self._one_size = threads or physical_cores(), bool(one_size)
+        self.threads, self._one_size = int(threads or physical_cores()), bool(one_size)
         self._range = RANGES[foreign] if foreign else None
         self._providers = _choose_providers(provider)
         self._model = read_model(self.path)
@@ -98,12 +100,12 @@ class Stylizer:
         size from 1x1 up; a picture of more than `tiles.WHOLE` pixels goes through in tiles, and then
         `progress(done, total)` is called after each.
         """
-        batch = np.asarray(image)
+        try:
+            batch = np.asarray(image)
+        except ValueError as error:
+            raise AllaprimaError(f"{PICTURE}, and not lists of unlike lengths.") from error
         if batch.dtype != np.uint8 or batch.ndim not in (3, 4) or batch.shape[-1] != 3 or 0 in batch.shape:
-            raise AllaprimaError(
-                "A picture is a uint8 array [H, W, 3], or [N, H, W, 3] for several, "
-                f"and not {batch.dtype} {list(batch.shape)}."
-            )
+            raise AllaprimaError(f"{PICTURE}, and not {batch.dtype} {list(batch.shape)}.")
         if strength is not None:
             if controls is not None:
                 raise AllaprimaError("Give either controls or strength, not both.")

@@ -20,6 +20,11 @@ def test_live(name, value, tiny_model):
     assert "\n" not in str(caught.value) and str(caught.value).endswith(".")
 
 
+def test_a_camera_of_a_size_beyond_all_numbers(tiny_model):
+    with pytest.raises(AllaprimaError, match="width must be a whole number from 1 to 999999"):
+        run_live([tiny_model], 0, size=(10**400, 16))
+
+
 @pytest.mark.parametrize("value", WRONG, ids=repr)
 @pytest.mark.parametrize("name", ["model", "sizes", "runs"])
 def test_bench(name, value, tiny_model):
