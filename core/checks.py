@@ -28,6 +28,13 @@ def check_positive(**values: object) -> None:
             raise AllaprimaError(f"{name} must be a number above 0, not {value!r}.")
 
 
+def check_switch(**values: object) -> None:
+    """Raise AllaprimaError for the first value that is not True or False: the text "no" would be taken for True."""
+    for name, value in values.items():
+        if not isinstance(value, bool):
+            raise AllaprimaError(f"{name} must be True or False, not {value!r}.")
+
+
 def check_kind(kind: type, **values: object) -> None:
     """Raise AllaprimaError for the first value that is neither None nor of the class `kind`."""
     for name, value in values.items():

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from allaprima.core import __version__
-from allaprima.core.checks import LONGEST
+from allaprima.core.checks import LONGEST, check_switch
 from allaprima.core.errors import AllaprimaError
 
 FORMAT = 2  # of model files; 1 had an optional `strength`, a scalar, and said where its trainer kept the painting
@@ -53,9 +53,7 @@ class Controls:
         least, most = STROKES
         if self.stroke is not None and not _within(self.stroke, least, most):
             raise AllaprimaError(f"stroke must be a number from {least} to {most}, or None, not {self.stroke!r}.")
-        for name in ("keep_colors", "steady"):
-            if not isinstance(value := vars(self)[name], bool):
-                raise AllaprimaError(f"{name} must be True or False, not {value!r}.")
+        check_switch(keep_colors=self.keep_colors, steady=self.steady)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import cast
 
 from allaprima.core import __version__
-from allaprima.core.checks import StrPath, check_path
+from allaprima.core.checks import StrPath, check_path, check_switch
 from allaprima.core.errors import AllaprimaError, explain_os_error
 from allaprima.core.events import Listener, Warned, ignore
 
@@ -50,6 +50,7 @@ def check_outputs(
     Raises AllaprimaError where a path is a folder, an input, named twice, can't be written, or exists and may not be
     replaced.
     """
+    check_switch(overwrite=overwrite)
     outputs = [check_path("output", path) for path in paths]
     there = {identity(path) for path in inputs if os.path.exists(path)}
     seen: set[object] = set()

@@ -18,7 +18,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from allaprima.core.checks import StrPath, check_positive, check_whole
+from allaprima.core.checks import StrPath, check_positive, check_switch, check_whole
 from allaprima.core.contract import Controls
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Advanced, Listener, Started, Warned, Wrote, ignore
@@ -70,6 +70,7 @@ def stylize_archive(
     if threads is not None:
         check_whole(1, MOST_THREADS, threads=threads)
     check_positive(seconds=seconds)
+    check_switch(overwrite=overwrite, deinterlace=deinterlace)
     controls = strength if isinstance(strength, Controls) else Controls(strength)
     style = Stylizer(model, "cpu" if ray else provider, 1, foreign)  # what is not a model is told now
     how = (provider, threads or 1, foreign, deinterlace, float(seconds))

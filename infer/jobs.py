@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from allaprima.core.checks import StrPath
+from allaprima.core.checks import StrPath, check_switch
 from allaprima.core.contract import Controls
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Advanced, Listener, Started, Warned, Wrote, ignore, passing
@@ -45,6 +45,7 @@ def stylize(
     A broken file in a folder or a list does not stop the others: they are all done, then AllaprimaError names it.
     Raises AllaprimaError for bad input, before anything is written where that can be known.
     """
+    check_switch(overwrite=overwrite, deinterlace=deinterlace)
     stylizer = Stylizer(model, provider, threads, foreign)
     controls = strength if isinstance(strength, Controls) else Controls(strength)
     plan = make_plan(source, output, stylizer.path.stem)

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from allaprima.core.checks import check_model_name
+from allaprima.core.checks import check_model_name, check_switch
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Advanced, Listener, Started, Warned, Wrote, ignore
 from allaprima.core.files import atomic, check_output
@@ -75,6 +75,7 @@ def train_style(
     A KeyboardInterrupt loses the steps since the last checkpoint, at most KEEP_EVERY; `stop` loses none. Raises
     AllaprimaError for bad input, and when J keeps diverging.
     """
+    check_switch(painting=painting)
     trainer = begin(
         style, output, settings, resume=resume, overwrite=overwrite, device=device, listener=listener, **changes
     )
@@ -90,6 +91,7 @@ def begin(
 
     In one of several processes (train/ranks.py), the first one looks at the output and reads the checkpoint for all.
     """
+    check_switch(resume=resume, overwrite=overwrite)
     device = check_device(device)
     output = ranks.of_first(lambda: checked_output(output, style, resume or overwrite))
     saved = ranks.of_first(lambda: read_checkpoint(checkpoint_of(output))) if resume else None
