@@ -145,5 +145,7 @@ def test_a_link_is_followed(tmp_path, tiny):
         assert (tmp_path / "link").is_symlink() and (tmp_path / "real" / MARK).is_file()
 
 
-def test_an_empty_name_is_not_this_folder():
-    assert "output is empty: give a path" in str(CliRunner().invoke(app, ["export-web", "-o", ""]).exception)
+@pytest.mark.parametrize("command, option", [("export-web", "output"), ("studio", "library")])
+def test_an_empty_name_is_not_this_folder(command, option):
+    done = CliRunner().invoke(app, [command, f"--{option}", ""])
+    assert f"{option} is empty: give a path" in str(done.exception)
