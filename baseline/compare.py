@@ -12,7 +12,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from allaprima.baseline.optimizer import Descent, Step, default_network, descend
-from allaprima.core.checks import StrPath, check_kind, check_path, check_paths, check_whole
+from allaprima.core.checks import StrPath, check_kind, check_path, check_paths, check_switch, check_whole
 from allaprima.core.contract import Card
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Advanced, Listener, Started, Warned, Wrote, ignore
@@ -152,6 +152,7 @@ def compare(
     from allaprima.infer.stylizer import Stylizer
 
     check_whole(1, size=size, iterations=iterations)
+    check_switch(overwrite=overwrite)
     check_path("model", model)
     photos = check_paths("photos", photos)
     style = style and check_path("style", style)

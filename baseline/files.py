@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def optimize_files(
     total = scales * descent.iterations
     folder = output.with_name(f"{output.stem}_steps")
     pictures = {k: folder / f"{k:05d}{output.suffix}" for k in range(0, total + 1, every)} if every else {}
-    there = [path for k, path in pictures.items() if k == 0 or path.exists()]  # the first stands for the folder
+    there = [path for k, path in pictures.items() if k == 0 or os.path.exists(path)]  # the first stands for the folder
     outputs = [output, *([trace] if trace else []), *there]
     check_outputs(outputs, [content, *styles], overwrite=overwrite, listener=listener)
     photo, paintings = read_photo(content, size), [read_rgb(style) for style in styles]

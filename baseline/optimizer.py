@@ -22,7 +22,7 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from allaprima.core.checks import check_kind, check_positive, check_whole
+from allaprima.core.checks import check_kind, check_positive, check_switch, check_whole
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Advanced, Listener, Started, ignore
 from allaprima.media.luminance import REC601, keep_colors_of
@@ -129,6 +129,7 @@ def optimize(
         raise AllaprimaError(f"init must be content, noise or style, not {init!r}.")
     check_whole(1, scales=scales, **({} if style_size is None else {"style_size": style_size}))
     check_whole(0, seed=seed)
+    check_switch(balanced=balanced, keep_colors=keep_colors)
     check_kind(Objective, objective=objective)
     check_kind(LossNetwork, network=network)
     check_kind(Descent, descent=descent)

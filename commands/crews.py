@@ -87,7 +87,7 @@ def make_jobs(
 def _targets(styles: list[Path], given: str | None) -> list[Path]:
     """The model file of each painting. given: a model file, or a folder."""
     output = None if given is None else check_path("output", given)
-    is_folder = output is not None and (output.is_dir() or names_folder(given or ""))
+    is_folder = output is not None and (os.path.isdir(output) or names_folder(given or ""))
     if output and len(styles) == 1 and not is_folder:
         return [output]
     if output and not is_folder and output.suffix.lower() == ".onnx":
@@ -103,7 +103,9 @@ def _is_finished(job: Job) -> bool:
     checkpoints = import_with_extra("allaprima.train.checkpoint")
     tensors, values = checkpoints.read_checkpoint(checkpoints.checkpoint_of(job.output))
     steps = (job.settings.steps if job.settings else job.changes.get("steps")) or values["settings"].steps
-    return len(tensors["history"]) >= steps and job.output.exists() and (job.page.exists() or not job.report)
+    return (
+        len(tensors["history"]) >= steps and os.path.exists(job.output) and (os.path.exists(job.page) or not job.report)
+    )
 
 
 def carry_out(job: Job, device, listener: Listener, stopping: AbstractContextManager[Callable[[], bool]]) -> None:

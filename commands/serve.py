@@ -1,12 +1,12 @@
 """The commands `studio`, `serve` and `export-web`."""
 
-from pathlib import Path
 from typing import Annotated
 
 from typer import Option
 
 from allaprima.commands.styles import Provider, Threads
 from allaprima.commands.terminal import Terminal, console, say
+from allaprima.core.checks import check_path
 from allaprima.core.errors import AllaprimaError, import_with_extra
 
 
@@ -14,7 +14,7 @@ def studio(
     port: Annotated[int, Option(help="Port on this machine; 0 for a free one.")] = 8017,
     browser: Annotated[bool, Option(help="Open the page in a browser.")] = True,
     library: Annotated[
-        Path | None, Option(help="Folder of your styles and trainings. Default: that of allaprima models.")
+        str | None, Option(help="Folder of your styles and trainings. Default: that of allaprima models.")
     ] = None,
 ):
     """Open a page in a browser: paint camera, photos and clips, train styles, convert files.
@@ -22,7 +22,8 @@ def studio(
     allaprima studio
     """
     run = import_with_extra("allaprima.serve.studio").studio
-    run(port, library, browser=browser, listener=lambda event: say(event.about))
+    folder = None if library is None else check_path("library", library)
+    run(port, folder, browser=browser, listener=lambda event: say(event.about))
 
 
 def serve(
@@ -63,7 +64,7 @@ def serve(
 
 
 def export_web(
-    output: Annotated[Path, Option("--output", "-o", help="The folder to write.")] = Path("site"),
+    output: Annotated[str, Option("--output", "-o", help="The folder to write.")] = "site",
     model: Annotated[
         list[str] | None,
         Option("--model", "-m", help="A style or model file; may be given several times. Default: all."),

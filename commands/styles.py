@@ -1,5 +1,7 @@
 """Signatures of the commands that run a style; the work is in the modules beside."""
 
+import os
+from contextlib import suppress
 from functools import partial
 from math import isnan
 from pathlib import Path
@@ -11,6 +13,7 @@ from rich.text import Text
 
 from allaprima.commands.pipes import check_pipes, through_pipes
 from allaprima.commands.terminal import Terminal, print_table, result, say
+from allaprima.core.checks import check_path, names_folder
 from allaprima.core.errors import AllaprimaError, import_with_extra
 from allaprima.core.events import Wrote
 from allaprima.infer.library import DEFAULT_STYLE
@@ -199,7 +202,11 @@ def models(
     ] = None,
     output: Annotated[
         str | None,
-        typer.Option("--output", "-o", help="With --precision: the copy. Default: NAME-PRECISION.onnx, here."),
+        typer.Option(
+            "--output",
+            "-o",
+            help="With --precision: the copy, or a folder for it; - for standard output. Default: NAME-PRECISION.onnx, here.",
+        ),
     ] = None,
     overwrite: Overwrite = False,
 ):
@@ -216,8 +223,8 @@ def models(
 
     if name is None and precision is not None:
         raise AllaprimaError("--precision needs the style: allaprima models NAME --precision float16.")
-    if precision is None and output is not None:
-        raise AllaprimaError("--output needs --precision: float16 or int8.")
+    if precision is None and (output is not None or overwrite):
+        raise AllaprimaError("--output and --overwrite need --precision: float16 or int8.")
     if precision is not None:
         return _write_copy(name, output, precision, overwrite)
     if name is not None:
@@ -232,16 +239,21 @@ def models(
         "where",
     )
     for style in styles:
-        size = f"{style.path.stat().st_size / 1e6:.2f} MB"
         try:
             card = Stylizer(style.path, provider="cpu", threads=1).card
-            known = [card.architecture, size, card.credit, card.licence]
+            known = [card.architecture, _size(style.path), card.credit, card.licence]
         except AllaprimaError as error:
-            known = ["unreadable", size, str(error), ""]
+            known = ["unreadable", _size(style.path), str(error), ""]
         table.add_row(*map(Text, [style.name, *known, style.where]))
     if styles:
         print_table(table)
     say(("" if styles else "No styles yet. ") + f"Your own styles: put .onnx files into {user_folder()}")
+
+
+def _size(path):
+    with suppress(OSError):  # a link may lead nowhere
+        return f"{path.stat().st_size / 1e6:.2f} MB"
+    return ""
 
 
 def _print_style(stylizer):
@@ -249,7 +261,7 @@ def _print_style(stylizer):
 
     table = Table("", "", show_header=False)
     table.add_row("file", Text(str(stylizer.path)))
-    table.add_row("size", f"{stylizer.path.stat().st_size / 1e6:.2f} MB")
+    table.add_row("size", _size(stylizer.path))
     for key, value in vars(stylizer.card).items():
         if isinstance(value, bytes):
             value = f"a JPEG of {len(value)} bytes" if value else ""
@@ -265,10 +277,20 @@ def _write_copy(name, output, precision, overwrite):
     from allaprima.infer.library import find_style
 
     copy_in_precision = import_with_extra("allaprima.train.precision").copy_in_precision
-    output = output or f"{find_style(name).stem}-{precision}.onnx"
-    with Terminal() as listener:
-        copy_in_precision(name, output, precision, overwrite=overwrite, listener=listener)
-    result(output)
+
+    def run(sources, output):
+        file = Path() if output is None else check_path("output", output)
+        if output is None or names_folder(output) or os.path.isdir(file):
+            file /= f"{find_style(name).stem}-{precision}.onnx"
+        with Terminal() as listener:
+            copy_in_precision(name, file, precision, overwrite=overwrite, listener=listener)
+        yield file
+
+    if output == "-":
+        through_pipes([name], output, run)
+    else:
+        for path in run([name], output):
+            result(path)
 
 
 def bench(

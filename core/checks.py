@@ -10,13 +10,15 @@ from typing import TypeGuard, cast
 from allaprima.core.errors import AllaprimaError
 
 StrPath = str | os.PathLike[str]
+LONGEST = 999_999  # px: a side of a size that is asked for
 
 
-def check_whole(least: int, **values: object) -> None:
-    """Raise AllaprimaError for the first value that is not a whole number of at least `least`."""
+def check_whole(least: int, most: float = math.inf, **values: object) -> None:
+    """Raise AllaprimaError for the first value that is not a whole number of at least `least` and at most `most`."""
     for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least:
-            raise AllaprimaError(f"{name} must be a whole number of at least {least}, not {value!r}.")
+        if isinstance(value, bool) or not isinstance(value, Integral) or not least <= int(value) <= most:
+            limits = f"of at least {least}" if most == math.inf else f"from {least} to {most}"
+            raise AllaprimaError(f"{name} must be a whole number {limits}, not {value!r}.")
 
 
 def check_positive(**values: object) -> None:
@@ -24,6 +26,13 @@ def check_positive(**values: object) -> None:
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < math.inf:
             raise AllaprimaError(f"{name} must be a number above 0, not {value!r}.")
+
+
+def check_switch(**values: object) -> None:
+    """Raise AllaprimaError for the first value that is not True or False: the text "no" would be taken for True."""
+    for name, value in values.items():
+        if not isinstance(value, bool):
+            raise AllaprimaError(f"{name} must be True or False, not {value!r}.")
 
 
 def check_kind(kind: type, **values: object) -> None:
@@ -34,11 +43,11 @@ def check_kind(kind: type, **values: object) -> None:
 
 
 def check_size(size: object) -> None:
-    """Raise AllaprimaError unless `size` is (width, height), whole numbers of at least 1."""
+    """Raise AllaprimaError unless `size` is (width, height), whole numbers from 1 to LONGEST."""
     pair = cast("Sequence[object]", size) if isinstance(size, list | tuple) else ()
     if len(pair) != 2:
         raise AllaprimaError(f"size must be (width, height), not {size!r}.")
-    check_whole(1, **dict(zip(("width", "height"), pair, strict=True)))
+    check_whole(1, LONGEST, **dict(zip(("width", "height"), pair, strict=True)))
 
 
 def check_path(name: str, value: object) -> Path:
@@ -50,6 +59,12 @@ def check_path(name: str, value: object) -> Path:
     if "\0" in os.fspath(value):
         raise AllaprimaError(f"{name} must be a path, and a null character can't be in one.")
     return Path(value)
+
+
+def check_model_name(path: Path) -> None:
+    """Raise AllaprimaError where a model file would be written without the ending that it is known by."""
+    if path.suffix.lower() != ".onnx":
+        raise AllaprimaError(f"{path} does not end in .onnx: give the model file a name such as {path.stem}.onnx.")
 
 
 def names_folder(path: StrPath) -> bool:

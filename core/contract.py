@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from allaprima.core import __version__
+from allaprima.core.checks import LONGEST, check_switch
 from allaprima.core.errors import AllaprimaError
 
 FORMAT = 2  # of model files; 1 had an optional `strength`, a scalar, and said where its trainer kept the painting
@@ -51,9 +53,7 @@ class Controls:
         least, most = STROKES
         if self.stroke is not None and not _within(self.stroke, least, most):
             raise AllaprimaError(f"stroke must be a number from {least} to {most}, or None, not {self.stroke!r}.")
-        for name in ("keep_colors", "steady"):
-            if not isinstance(value := vars(self)[name], bool):
-                raise AllaprimaError(f"{name} must be True or False, not {value!r}.")
+        check_switch(keep_colors=self.keep_colors, steady=self.steady)
 
 
 @dataclass(frozen=True)
@@ -180,9 +180,9 @@ def _unpack(length_text: str, least: float, levels_text: str) -> Matrix:
 
 def parse_size(text: str) -> tuple[int, int]:
     """(width, height) from "640x480"; AllaprimaError when it is anything else."""
-    width, _, height = str(text).lower().partition("x")
-    if not (width.isdecimal() and height.isdecimal() and min(int(width), int(height)) >= SMALLEST):
+    sides = re.fullmatch(r"(\d{1,6})x(\d{1,6})", str(text).lower())
+    if sides is None or min(map(int, sides.groups())) < SMALLEST:
         raise AllaprimaError(
-            f"{text} is not a size. Give width and height of at least {SMALLEST} pixels, as in 640x480."
+            f"{text} is not a size. Give width and height of {SMALLEST} to {LONGEST} pixels, as in 640x480."
         )
-    return int(width), int(height)
+    return int(sides[1]), int(sides[2])

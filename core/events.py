@@ -4,7 +4,8 @@ Everything that takes long takes a `listener`, a callable that gets each event; 
 them, a program ignores them. The library itself never prints and never draws.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -54,6 +55,29 @@ Listener = Callable[[Event], None]
 
 def ignore(event: Event) -> None:
     """A listener that ignores every event."""
+
+
+class _Raised(BaseException):
+    """What a listener raised, on its way past all that explains what goes wrong with the work."""
+
+    def __init__(self, error: Exception):
+        self.error = error
+
+
+@contextmanager
+def passing(listener: Listener) -> Generator[Listener]:
+    """Yield the listener for a block that explains errors: those of the listener itself come out of it as they are."""
+
+    def told(event: Event) -> None:
+        try:
+            listener(event)
+        except Exception as error:
+            raise _Raised(error) from None
+
+    try:
+        yield told
+    except _Raised as raised:
+        raise raised.error from None
 
 
 class Task:

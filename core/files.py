@@ -4,6 +4,7 @@ One rule for every command: an output is never an input, and none is named twice
 asking only where allaprima made it itself, which its mark tells, and the user is told; any other only with --overwrite.
 """
 
+import json
 import os
 import re
 import secrets
@@ -13,9 +14,11 @@ import unicodedata
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import cast
 
-from allaprima.core.checks import StrPath, check_path
+from allaprima.core import __version__
+from allaprima.core.checks import StrPath, check_path, check_switch
 from allaprima.core.errors import AllaprimaError, explain_os_error
 from allaprima.core.events import Listener, Warned, ignore
 
@@ -47,6 +50,7 @@ def check_outputs(
     Raises AllaprimaError where a path is a folder, an input, named twice, can't be written, or exists and may not be
     replaced.
     """
+    check_switch(overwrite=overwrite)
     outputs = [check_path("output", path) for path in paths]
     there = {identity(path) for path in inputs if os.path.exists(path)}
     seen: set[object] = set()
@@ -142,24 +146,74 @@ def atomic(path: StrPath) -> Generator[Path]:
 
 
 @contextmanager
-def atomic_folder(path: Path) -> Generator[Path]:
-    """`atomic` for a folder: yield an empty one, which becomes `path`, in the place of one that is there."""
+def atomic_folder(path: Path, mark: str) -> Generator[Path]:
+    """`atomic` for a folder: yield an empty one, which becomes `path`, or whose files go into the one that is there.
+
+    mark: the name of a file that is put beside them and lists them. In a folder that is there, what its mark lists is
+    replaced, and all else stays: a repository, notes. Raises AllaprimaError, too, where some of it is in the way.
+    """
     with _part_of(path, folder=True) as part:
         new = part / "new"
         try:
             new.mkdir()
             yield new
-            old = part / "old"
+            names = {file.relative_to(new).as_posix() for file in new.rglob("*") if file.is_file()}
             if os.path.lexists(path):
-                os.rename(path, old)
-            try:
+                _put_into(path, mark, new, names, part / "old")
+            else:
+                _list(new / mark, names)
                 os.rename(new, path)
-            except OSError:
-                if old.exists():
-                    os.rename(old, path)
-                raise
         except OSError as error:
             raise explain_os_error(error, path) from error
+
+
+def _put_into(path: Path, mark: str, new: Path, names: set[str], old: Path) -> None:
+    """Move what the mark of `path` lists to `old`, and the files `names` from `new` into its place; all, or nothing."""
+    earlier = _listed(path, mark)
+    _check_free(path, names, earlier)
+    moves = [(path / name, old / name) for name in sorted(earlier) if os.path.lexists(path / name)]
+    moves += [(new / name, path / name) for name in sorted(names)]
+    done: list[tuple[Path, Path]] = []
+    _list(path / mark, earlier | names)  # so that nothing of ours is unknown after a kill
+    try:
+        for source, target in moves:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.rename(source, target)
+            done.append((source, target))
+        _list(path / mark, names)
+    except BaseException:
+        for source, target in reversed(done):
+            with suppress(OSError):
+                os.rename(target, source)
+        _list(path / mark, earlier)
+        raise
+
+
+def _check_free(path: Path, names: set[str], earlier: set[str]) -> None:
+    """Raise AllaprimaError where something in the folder has one of these names, or leads out of it, and is not ours."""
+    folders = {parent.as_posix() for name in names | earlier for parent in PurePosixPath(name).parents} - {"."}
+    for name in sorted(names | folders):
+        place = path / name
+        is_folder = place.is_dir() and not place.is_symlink()
+        free = is_folder if name in folders else name in earlier and not is_folder
+        if os.path.lexists(place) and not free:
+            raise AllaprimaError(
+                f"{place} is in the way, and allaprima did not make it: move it away, or give another folder."
+            )
+
+
+def _list(mark: Path, names: set[str]) -> None:
+    write_atomically(mark, json.dumps({"version": __version__, "files": sorted(names)}, indent=1))
+
+
+def _listed(folder: Path, mark: str) -> set[str]:
+    """The names, a/b, that the mark in a folder lists, but those that lead out of it: anybody may have written it."""
+    whole = os.path.realpath(folder)
+    try:
+        names = cast("list[str]", json.loads((folder / mark).read_bytes())["files"])
+        return {name for name in names if Path(os.path.realpath((folder / name).parent)).is_relative_to(whole)}
+    except (OSError, ValueError, TypeError, LookupError, RecursionError):
+        return set()
 
 
 @contextmanager

@@ -21,7 +21,7 @@ _OF_FFMPEG = {"http", "https", "ftp"}  # that fsspec knows too
 
 def is_url(source: object) -> bool:
     """A file may have any name, one with a colon too; a URL has a scheme and two slashes."""
-    return _URL.match(str(source)) is not None and not Path(str(source)).exists()
+    return _URL.match(str(source)) is not None and not os.path.exists(str(source))
 
 
 def is_store(source: object) -> bool:
@@ -68,7 +68,7 @@ def exists(place: str) -> bool:
 def files_below(folder: str) -> list[str]:
     """The names of all files in a folder and those in it, relative, with slashes, in order; none where it is missing."""
     if not is_url(folder):
-        return sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file())
+        return sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if os.path.isfile(path))
     with _store(folder) as (store, path):
         store.invalidate_cache()  # others write too
         root = path.rstrip("/") + "/"

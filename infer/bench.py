@@ -12,6 +12,7 @@ from allaprima.core.contract import parse_size
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Advanced, Listener, Started, ignore
 from allaprima.infer.stylizer import Stylizer
+from allaprima.media.pictures import free_memory
 
 JOHNSON = Path(__file__).parent / "reference" / "johnson.onnx"  # its weights are random: time doesn't depend on them
 BLOCK, PAUSE = 5, 0.1  # runs of one model in a turn, and seconds of rest before it
@@ -52,6 +53,11 @@ def bench(
         raise AllaprimaError(f'sizes must be a list like ["640x480"], not {sizes!r}.')
     sizes = [parse_size(size) for size in sizes]
     check_whole(1, runs=runs)
+    for width, height in sizes:
+        if 6 * width * height > free_memory():  # bytes of a frame, and of the painted one
+            raise AllaprimaError(
+                f"A frame of {width}x{height} is more than the free memory holds: give a smaller size."
+            )
     stylizer = Stylizer(model, provider, threads, foreign, one_size=True)
     other = Stylizer(against or JOHNSON, provider, threads, one_size=True)
     rows = []

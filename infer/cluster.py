@@ -18,7 +18,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from allaprima.core.checks import StrPath, check_positive, check_whole
+from allaprima.core.checks import StrPath, check_positive, check_switch, check_whole
 from allaprima.core.contract import Controls
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Advanced, Listener, Started, Warned, Wrote, ignore
@@ -27,7 +27,7 @@ from allaprima.core.remote import exists, files_below, is_url, read_text, remove
 from allaprima.infer.jobs import check_failed, tell_left_out
 from allaprima.infer.library import DEFAULT_STYLE
 from allaprima.infer.plan import Plan, make_plan, plan_addresses
-from allaprima.infer.stylizer import Stylizer
+from allaprima.infer.stylizer import MOST_THREADS, Stylizer
 from allaprima.infer.workers import Job, Pool, Report, Work, join, open_pool, paint, paint_span
 
 FOLDER = ".allaprima"  # in the output: the manifest, and the parts of videos that are at work
@@ -65,10 +65,12 @@ def stylize_archive(
     With processes, a program must guard its main module by `if __name__ == "__main__"`, as for multiprocessing.
     Raises AllaprimaError as `stylize` does; a rerun goes on with what is left.
     """
-    check_whole(
-        1, **{name: value for name, value in {"workers": workers, "threads": threads}.items() if value is not None}
-    )
+    if workers is not None:
+        check_whole(1, workers=workers)
+    if threads is not None:
+        check_whole(1, MOST_THREADS, threads=threads)
     check_positive(seconds=seconds)
+    check_switch(overwrite=overwrite, deinterlace=deinterlace)
     controls = strength if isinstance(strength, Controls) else Controls(strength)
     style = Stylizer(model, "cpu" if ray else provider, 1, foreign)  # what is not a model is told now
     how = (provider, threads or 1, foreign, deinterlace, float(seconds))

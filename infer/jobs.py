@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from allaprima.core.checks import StrPath
+from allaprima.core.checks import StrPath, check_switch
 from allaprima.core.contract import Controls
 from allaprima.core.errors import AllaprimaError
-from allaprima.core.events import Advanced, Listener, Started, Warned, Wrote, ignore
+from allaprima.core.events import Advanced, Listener, Started, Warned, Wrote, ignore, passing
 from allaprima.core.files import check_outputs
 from allaprima.infer.library import DEFAULT_STYLE
 from allaprima.infer.plan import Plan, make_plan
@@ -45,12 +45,14 @@ def stylize(
     A broken file in a folder or a list does not stop the others: they are all done, then AllaprimaError names it.
     Raises AllaprimaError for bad input, before anything is written where that can be known.
     """
+    check_switch(overwrite=overwrite, deinterlace=deinterlace)
     stylizer = Stylizer(model, provider, threads, foreign)
     controls = strength if isinstance(strength, Controls) else Controls(strength)
     plan = make_plan(source, output, stylizer.path.stem)
     check_outputs(plan.jobs.values(), plan.jobs, overwrite=overwrite, listener=listener)
     tell_left_out(plan, listener)
-    return _Work(plan, stylizer, controls, deinterlace, listener).done()
+    with passing(listener) as told:
+        return _Work(plan, stylizer, controls, deinterlace, told).done()
 
 
 def tell_left_out(plan: Plan, listener: Listener) -> None:

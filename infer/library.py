@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from allaprima.core.checks import check_path
-from allaprima.core.errors import AllaprimaError
+from allaprima.core.errors import AllaprimaError, explain_os_error
 
 BUNDLED = Path(__file__).parent / "styles"
 DEFAULT_STYLE = "starry_night"
@@ -29,9 +29,17 @@ def list_styles(own: Path | None = None) -> list[Style]:
     """All styles by name; a style in the user's folder, `own` where given, hides the bundled one of that name."""
     found = {}
     for where, folder in (("bundled", BUNDLED), ("yours", own or user_folder())):
-        for path in folder.glob("*.onnx"):
+        for path in folder.glob("*.onnx") if os.path.isdir(folder) else ():
             found[path.stem] = Style(path.stem, path, where)
     return [found[name] for name in sorted(found)]
+
+
+def changed(path: Path) -> int:
+    """When a model file was last changed, in ns. Raises AllaprimaError where it is not there, as a link may lead nowhere."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError as error:
+        raise explain_os_error(error, path) from error
 
 
 def find_style(name_or_path) -> Path:
@@ -43,13 +51,14 @@ def find_style(name_or_path) -> Path:
     styles = {style.name: style.path for style in list_styles()}
     if text in styles:
         return styles[text]
-    if path.is_file():
+    if os.path.isfile(path):
         return path
-    if path.is_dir():
+    if os.path.isdir(path):
         raise AllaprimaError(f"{path} is a folder: give a model file inside it.")
     if path.suffix == ".onnx" or path.name != text:
-        raise AllaprimaError(f"{path} does not exist. Check the spelling of the path.")
-    if Path(f"{text}.onnx").is_file():
+        changed(path)  # says why it can't be had
+        raise AllaprimaError(f"{path} is not an ordinary file: give a model file.")
+    if os.path.isfile(f"{text}.onnx"):
         raise AllaprimaError(f"There is no style {text!r}. Did you mean the file {text}.onnx?")
     near = difflib.get_close_matches(text.lower(), styles, n=1)
     if near:

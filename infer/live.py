@@ -18,7 +18,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from allaprima.core.checks import check_kind, check_path, check_size, check_whole
+from allaprima.core.checks import check_kind, check_path, check_size, check_switch, check_whole
 from allaprima.core.contract import Controls
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Advanced, Listener, Started, Warned, Wrote, ignore
@@ -118,6 +118,7 @@ def run_live(
     if not isinstance(styles, list | tuple) or not styles:
         raise AllaprimaError("styles must be a list of at least one model.")
     check_kind(Controls, controls=controls)
+    check_switch(mirror=mirror, display=display, overwrite=overwrite, loop=loop, deinterlace=deinterlace)
     if frames is not None:
         check_whole(1, frames=frames)
     if size is not None:

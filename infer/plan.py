@@ -40,8 +40,8 @@ def make_plan(source, output, style: str) -> Plan:
     plan = Plan()
     if output is not None:
         plan.into = f"into {output}"
-    folders = [path for path in sources if path.is_dir()]
-    several = len(sources) > 1 or into_folder or (output is not None and output.is_dir())
+    folders = [path for path in sources if os.path.isdir(path)]
+    several = len(sources) > 1 or into_folder or (output is not None and os.path.isdir(output))
     if output is not None and (several or folders):
         _check_folder(output, len(sources), into_folder)
     files = [path for path in sources if path not in folders]
@@ -110,11 +110,8 @@ def _expanded(source):
     if not found:
         try:
             os.stat(source)
-        except PermissionError as error:
+        except OSError as error:
             raise explain_os_error(error, source) from error
-        except OSError:
-            pass
-        raise AllaprimaError(f"{source} does not exist. Check the spelling of the path.")
     return found
 
 
@@ -124,9 +121,9 @@ def _distinct(paths):
 
 
 def _check_folder(output, count, into_folder):
-    if output.is_file():
+    if os.path.isfile(output):
         raise AllaprimaError(f"{output} is a file, and there is more than one to write: give a folder for the output.")
-    if not into_folder and not output.is_dir() and (has_picture_ending(output) or _is_video_ending(output)):
+    if not into_folder and not os.path.isdir(output) and (has_picture_ending(output) or _is_video_ending(output)):
         what = f"there are {count} sources" if count > 1 else "the source is a folder"
         raise AllaprimaError(f"{output} is the name of one file, and {what}. Give a folder for the output.")
 
@@ -139,10 +136,10 @@ def _add_folder(plan, folder, output, style, alone):
         if not whole.name:
             raise AllaprimaError(f"{folder} has no folder beside it: name one with --output.")
         root = whole.with_name(f"{whole.name}-{style}")
-        if root.is_file():
+        if os.path.isfile(root):
             raise AllaprimaError(f"{root} is a file, and {folder} is a folder: give a folder for the output.")
         plan.into = f"into {root}" if alone else plan.into
-    whole, inside = folder.resolve(), root.resolve()
+    whole, inside = Path(os.path.realpath(folder)), Path(os.path.realpath(root))
     inside = inside if inside != whole else None
     before = len(plan.jobs)
     for path in _entries(plan, folder):
@@ -152,7 +149,7 @@ def _add_folder(plan, folder, output, style, alone):
         kind = None
         if whole not in real.parents:
             reason = LINKED
-        elif not path.is_file():
+        elif not os.path.isfile(path):
             reason = NO_FILE
         else:
             kind = _kind(path)
@@ -185,7 +182,7 @@ def _entries(plan, folder):
 
 def _check_inside(folder, root):
     """What stands in the output already may be a link to anywhere."""
-    if root.resolve() not in (folder.resolve(), *folder.resolve().parents):
+    if not Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(root)):
         raise AllaprimaError(f"{folder} leads out of {root}: remove the link, or give another folder for the output.")
 
 
@@ -251,7 +248,7 @@ def _check_ending(target, video):
 
 def _leave_out_targets(plan):
     """A source that another one would be written to is an earlier result, of a format that has no place for a mark."""
-    targets = {identity(target): source for source, target in plan.jobs.items() if target.exists()}
+    targets = {identity(target): source for source, target in plan.jobs.items() if os.path.exists(target)}
     for source in list(plan.jobs):
         if targets.get(identity(source), source) != source:
             del plan.jobs[source]

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from allaprima.core.checks import StrPath, check_kind
+from allaprima.core.checks import StrPath, check_kind, check_whole
 from allaprima.core.contract import IMAGE, SMALLEST, STYLIZED, Card, Controls
 from allaprima.core.errors import AllaprimaError
 from allaprima.infer import tiles
@@ -28,8 +28,11 @@ PROVIDERS = {
     "cpu": "CPUExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
+MOST_THREADS = 1024  # more than any processor has; ONNX Runtime would make as many as it is told
 Pixels = npt.NDArray[np.uint8]
+PICTURE = "A picture is a uint8 array [H, W, 3], or [N, H, W, 3] for several"
 RANGES = {"0..1": 1.0, "0..255": 255.0}
+STRIDE = 32  # px: no foreign model has a greater one, so to its multiples there is nothing to round
 
 
 class Stylizer:
@@ -37,7 +40,7 @@ class Stylizer:
 
     model: the path of a model file, or the name of a style that `allaprima models` lists.
     provider: "cpu", "cuda", "coreml", "directml", "openvino" or "tensorrt"; the best of those installed when None.
-    threads: of the CPU; one for each physical core when None.
+    threads: of the CPU, up to MOST_THREADS; one for each physical core when None.
     foreign: the value range of a model that isn't ours, "0..1" or "0..255": float [N, 3, H, W] RGB in and out, as the
         ONNX model zoo's fast-neural-style. A model with a fixed size gets the picture resized to it, and back.
     one_size: the pictures have one size, or few, as a camera's: a twentieth faster, and memory is kept for each size.
@@ -57,10 +60,10 @@ class Stylizer:
         check_kind(str, provider=provider, foreign=foreign)
         if foreign is not None and foreign not in RANGES:
             raise AllaprimaError(f"foreign must be one of {', '.join(RANGES)}, not {foreign!r}.")
-        if threads is not None and (not isinstance(threads, int) or threads < 1):
-            raise AllaprimaError(f"threads must be at least 1, not {threads!r}.")
+        if threads is not None:
+            check_whole(1, MOST_THREADS, threads=threads)
         self.path = find_style(model)
-        self.threads, self._one_size = threads or physical_cores(), bool(one_size)
+        self.threads, self._one_size = int(threads or physical_cores()), bool(one_size)
         self._range = RANGES[foreign] if foreign else None
         self._providers = _choose_providers(provider)
         self._model = read_model(self.path)
@@ -97,12 +100,12 @@ class Stylizer:
         size from 1x1 up; a picture of more than `tiles.WHOLE` pixels goes through in tiles, and then
         `progress(done, total)` is called after each.
         """
-        batch = np.asarray(image)
+        try:
+            batch = np.asarray(image)
+        except ValueError as error:
+            raise AllaprimaError(f"{PICTURE}, and not lists of unlike lengths.") from error
         if batch.dtype != np.uint8 or batch.ndim not in (3, 4) or batch.shape[-1] != 3 or 0 in batch.shape:
-            raise AllaprimaError(
-                "A picture is a uint8 array [H, W, 3], or [N, H, W, 3] for several, "
-                f"and not {batch.dtype} {list(batch.shape)}."
-            )
+            raise AllaprimaError(f"{PICTURE}, and not {batch.dtype} {list(batch.shape)}.")
         if strength is not None:
             if controls is not None:
                 raise AllaprimaError("Give either controls or strength, not both.")
@@ -113,7 +116,8 @@ class Stylizer:
             controls = Controls(controls)
         if batch.ndim == 3:
             return self._paint(batch[None], controls, progress)[0]
-        if batch.size // 3 > tiles.WHOLE or controls.stroke is not None:  # one at a time, so that memory has a bound
+        if self._pixels(batch) > tiles.WHOLE or controls.stroke is not None:
+            # one at a time, so that memory has a bound
             return np.stack([self._paint(one[None], controls, progress)[0] for one in batch])
         return self._paint(batch, controls, progress)
 
@@ -129,34 +133,45 @@ class Stylizer:
         return painted
 
     def _stylize(self, batch, controls, progress):
-        n, height, width, _ = batch.shape
-        if min(height, width) < SMALLEST:
-            more = [(0, max(SMALLEST - size, 0)) for size in (height, width)]
-            batch = np.pad(batch, [(0, 0), *more, (0, 0)], mode="symmetric")
-        if height * width > tiles.WHOLE and self._fixed_size() is None:
-            stylized = tiles.stylize_tiles(self._model, self._open, self._forward, batch[0], controls, progress)
-            return stylized[None, :height, :width]
-        return self._forward(self._session, batch, controls)[0][:, :height, :width]
+        if self._pixels(batch) > tiles.WHOLE and self._fixed_size() is None:
+            return tiles.stylize_tiles(self._model, self._open, self._forward, batch[0], controls, progress)[None]
+        return self._forward(self._session, batch, controls)[0]
+
+    def _pixels(self, batch):
+        """Of all pictures, as the network gets them."""
+        count, height, width, _ = batch.shape
+        return count * self._side(height) * self._side(width)
+
+    def _side(self, length):
+        """So many pixels of a side the network gets: ours have a least size, others round it to their strides."""
+        if self._range is None:
+            return max(length, SMALLEST)
+        return length if self._fixed_size() else -(-length // STRIDE) * STRIDE
+
+    def _padded(self, batch):
+        """The pictures as large as the network gets them, mirrored at their edges."""
+        more = [(0, self._side(length) - length) for length in batch.shape[1:3]]
+        return np.pad(batch, [(0, 0), *more, (0, 0)], mode="symmetric") if any(map(any, more)) else batch
 
     def _forward(self, session, batch, controls=Controls(), outputs=()):
         """Run `session` on a uint8 batch: its stylized uint8 batch, and the values of further `outputs`."""
         if self._range is not None:
             return self._forward_foreign(session, batch, controls, outputs)
-        feed = {IMAGE: np.ascontiguousarray(batch)}
+        height, width = batch.shape[1:3]
+        feed = {IMAGE: np.ascontiguousarray(self._padded(batch))}
         if self._strength is not None:
             feed["strength"] = np.full([1] * len(self._strength.shape), controls.strength, np.float32)
         stylized, *more = self._run(session, [STYLIZED, *outputs], feed)
+        stylized = stylized[:, :height, :width]
         return self._blend(batch, stylized, 1.0 if self._strength else controls.strength), more
 
     def _forward_foreign(self, session, batch, controls, outputs):
         n, height, width, _ = batch.shape
         fixed = self._fixed_size()
         photos = []
-        for photo in batch:
+        for photo in self._padded(batch):
             if fixed:
                 photo = _resize(photo, *fixed)
-            else:  # such models round the size up or down to their strides: then there is nothing to round
-                photo = np.pad(photo, [(0, -height % 32), (0, -width % 32), (0, 0)], mode="symmetric")
             photos.append(photo.transpose(2, 0, 1)[None].astype(np.float32) * (self._range / 255))
         stylized = []
         for photo in photos:  # one by one: most of them fix N at 1

@@ -2,13 +2,14 @@
 
 Instance normalization makes naive tiling visible: each tile is normalized by its own mean and variance, so the same
 sky has another colour in every tile. Here every tile is normalized by the same numbers, those of the whole picture,
-measured first. A pixel then depends on its neighbourhood alone, and tiles that overlap by more than the network's
-receptive field agree where they meet.
+estimated first. A pixel then depends on its neighbourhood alone, and tiles that overlap by more than the network's
+receptive field agree where they meet. As the numbers are estimates, a picture in tiles is not what one pass would make of
+it: with the bundled styles, it differs by three to four grey levels on average, all over and not at seams.
 """
 
 import numpy as np
 
-from allaprima.core.contract import GRID, Controls
+from allaprima.core.contract import GRID, SMALLEST, Controls
 from allaprima.infer.modelfile import measure_statistics, pin_statistics
 
 WHOLE = 1536 * 1536  # px: what goes through the network at once, a frame of 1920x1080 too; memory grows with it
@@ -35,7 +36,7 @@ def stylize_tiles(model, open_session, forward, image, controls=Controls(), prog
 
 
 def measure(model, open_session, forward, image):
-    """[(mean [C], variance [C])] of the input of every node that looks at the whole picture, as of all of it.
+    """[(mean [C], variance [C])] of the input of every node that looks at the whole picture, an estimate for all of it.
 
     They are taken on mosaics: pictures of a size that goes through at once, of patches spread evenly over the whole
     picture at full resolution. (A picture scaled down has other edges and brush strokes, and so other statistics.)
@@ -64,7 +65,7 @@ def mosaics(image, side=PATCH, pixels=MOSAIC):
     step = 2 if height * width <= 4 * pixels else 3
     share = min(1.0, step * (pixels / (height * width)) ** 0.5)  # of the rows, and of the columns
     rows, columns = (max(1, int(length * share / side / step)) for length in (height, width))  # in one mosaic
-    patches = pixels // (min(side, height) * min(side, width))
+    patches = pixels // (max(min(side, height), SMALLEST) * max(min(side, width), SMALLEST))  # thin ones are padded
     if rows * columns > patches:  # a long strip
         rows, columns = (1, patches) if columns > rows else (patches, 1)
     tops = np.linspace(0, max(height - side, 0), step * rows).astype(int)

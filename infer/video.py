@@ -17,9 +17,10 @@ from pathlib import Path
 
 from av.error import FFmpegError
 
+from allaprima.core.checks import check_switch
 from allaprima.core.contract import Controls
 from allaprima.core.errors import AllaprimaError
-from allaprima.core.events import Advanced, Listener, Started, Warned, Wrote, ignore
+from allaprima.core.events import Advanced, Listener, Started, Warned, Wrote, ignore, passing
 from allaprima.core.files import atomic
 from allaprima.infer.steady import Steady
 from allaprima.infer.stylizer import Stylizer
@@ -89,8 +90,10 @@ def stylize_video(
     Memory stays the same however long the clip is. What is damaged in the source is left out, with a warning.
     Raises AllaprimaError when the source can't be read or has no pictures, and when the output can't be written.
     """
+    check_switch(overwrite=overwrite, deinterlace=deinterlace)
     output = check_video_output(output, [source], overwrite=overwrite, listener=listener)
-    return paint_video(source, output, stylizer, controls, deinterlace=deinterlace, listener=listener)
+    with passing(listener) as told:
+        return paint_video(source, output, stylizer, controls, deinterlace=deinterlace, listener=told)
 
 
 def paint_video(source, output, stylizer, controls, *, deinterlace=True, listener: Listener = ignore) -> Path:

@@ -9,6 +9,7 @@ respect to the photo, where each ReLU passes it back only where its input and th
 what a deconvnet has no counterpart for, normalization, skips, resizes and padding, as their plain gradient.
 """
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -84,7 +85,7 @@ def run_folder(run) -> Path:
     """The folder of a training: itself, or that beside its model file. Raises AllaprimaError when it is not there."""
     run = check_path("run", run)
     folder = run.with_suffix(".run") if run.suffix.lower() == ".onnx" else run
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise AllaprimaError(f"{folder} does not exist: give the .run folder or the model file of a training.")
     return folder
 

@@ -4,6 +4,7 @@ Zeiler and Fergus 2013, figure 2 and section 4.
 """
 
 import heapq
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,7 +41,7 @@ def find_photos(folder, least=TOP) -> list[Path]:
     Raises AllaprimaError when it is not a folder or has fewer than `least`.
     """
     folder = BUNDLED if folder is None else check_path("photos", folder)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise AllaprimaError(f"{folder} is not a folder: give a folder with at least {least} photos.")
     files = picture_files(folder)
     if len(files) < least:

@@ -3,6 +3,7 @@
 Zeiler and Fergus 2013, section 4.2 and figure 7.
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,7 +105,7 @@ def load_classifier(weights=None, listener: Listener = ignore):
 
     name = models.VGG16_Weights.IMAGENET1K_V1.url.rsplit("/", 1)[-1]
     file = Path(weights or Path(torch.hub.get_dir()) / "checkpoints" / name)
-    if not weights and not file.is_file():
+    if not weights and not os.path.isfile(file):
         listener(
             Warned(
                 f"Class probabilities are left out: put torchvision's {file.name} into {file.parent}, or name it with "

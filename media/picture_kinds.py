@@ -53,7 +53,7 @@ def picture_kind(path) -> str | None:
 def picture_files(folder: Path) -> list[Path]:
     """The pictures in a folder, nested too, in order; only files with the ending of no picture are looked into."""
     return sorted(
-        file for file in folder.rglob("*") if file.is_file() and (has_picture_ending(file) or picture_kind(file))
+        file for file in folder.rglob("*") if os.path.isfile(file) and (has_picture_ending(file) or picture_kind(file))
     )
 
 
@@ -94,7 +94,7 @@ def opened(path: Path, content: bytes | None = None):
 
 
 def _file(path):
-    if path.is_dir():
+    if os.path.isdir(path):
         raise AllaprimaError(f"{path} is a folder. Give a picture inside it.")
     try:
         return path.open("rb")

@@ -11,6 +11,7 @@ import psutil
 from PIL import Image, ImageOps
 from PIL.ExifTags import Base
 
+from allaprima.core.contract import SMALLEST
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.files import check_output, write_atomically
 from allaprima.media.mark import with_mark
@@ -105,7 +106,8 @@ def read_picture(path, into=None, short_side=None, *, content=None, most_pixels=
         not hold, only the first is read. None reads all.
     short_side: a JPEG may be decoded at a reduced size whose short side still has so many pixels.
     content: the bytes of the file, where there is none on disk; `path` then only stands in the messages.
-    most_pixels: a picture of more is refused before any of it is decoded, and so is a format that does not tell.
+    most_pixels: a picture that gives the network more is refused before any of it is decoded, and so is a format that
+        does not tell its size.
     Raises AllaprimaError: not there, empty, truncated, not a picture, RAW, or larger than the memory that is free or
     than `most_pixels`.
     """
@@ -321,10 +323,10 @@ def _check_memory(path, image, count):
 def _check_pixels(path, image, most):
     if image.format not in TELLS_SIZE:
         raise AllaprimaError(f"{path} is of the format {image.format}, which is not taken here: use one of {PICTURES}")
-    if image.width * image.height > most:
+    if max(image.width, SMALLEST) * max(image.height, SMALLEST) > most:  # a thin one takes as much work
         raise AllaprimaError(
-            f"{path} is {image.width}x{image.height}, more than the {most / 1e6:g} megapixels that are taken here: "
-            "make it smaller."
+            f"{path} is {image.width}x{image.height}, which takes more than the {most / 1e6:g} megapixels that are "
+            "allowed here: make it smaller."
         )
 
 

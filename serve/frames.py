@@ -6,7 +6,7 @@ A message either way is binary: one line of JSON, a line feed, and the pixels, u
     {"id": 7, "width": 640, "height": 480}                                      it, painted: the same kind of pixels
     {"id": 7, "error": "There is no style ..."}                                 no pixels follow
 
-The newest frame wins: one that waits while an older one is painted gives way to a newer, and is never answered.
+A frame without a style is painted in the default one, as over HTTP. The newest frame wins: one that waits while an older one is painted gives way to a newer, and is never answered.
 """
 
 import asyncio
@@ -20,6 +20,7 @@ from allaprima.core.checks import check_kind, check_whole
 from allaprima.core.contract import Controls
 from allaprima.core.errors import AllaprimaError
 from allaprima.infer import tiles
+from allaprima.infer.library import DEFAULT_STYLE
 from allaprima.serve.line import Full, Line
 from allaprima.serve.parameters import controls_of
 
@@ -29,17 +30,17 @@ UPLINK = {"ws_max_size": LONGEST, "ws_max_queue": 2, "ws_per_message_deflate": F
 TEXT, OVERLOADED = 1003, 1013  # why a WebSocket is closed, as https://www.iana.org/assignments/websocket numbers it
 
 
-async def answer_frames(websocket: WebSocket, line: Line, stylizer) -> None:
+async def answer_frames(websocket: WebSocket, line: Line, paint) -> None:
     """Paint what comes over one WebSocket until it closes; it has a place in `line` for so long.
 
-    stylizer(style) is the Stylizer of that name, or raises AllaprimaError. A client that takes its pictures slowly waits
-    for itself alone.
+    paint(style, photo, controls) is the photo in the style of that name, or raises AllaprimaError. A client that takes
+    its pictures slowly waits for itself alone.
     """
     await websocket.accept()
     try:
         async with line.place() as run, asyncio.TaskGroup() as tasks:
             newest = asyncio.Queue(1)
-            tasks.create_task(_paint_newest(websocket, newest, run, stylizer))
+            tasks.create_task(_paint_newest(websocket, newest, run, paint))
             while True:
                 message = await websocket.receive_bytes()
                 if newest.full():
@@ -53,7 +54,7 @@ async def answer_frames(websocket: WebSocket, line: Line, stylizer) -> None:
         await websocket.close(OVERLOADED, "All places are taken: try again in a moment.")
 
 
-async def _paint_newest(websocket, newest, run, stylizer):
+async def _paint_newest(websocket, newest, run, paint):
     sent = asyncio.Semaphore()  # a picture is on its way while the next one is painted
 
     async def send(answer):
@@ -62,18 +63,19 @@ async def _paint_newest(websocket, newest, run, stylizer):
 
     async with asyncio.TaskGroup() as tasks:
         while True:
-            answer = await run(_answer, await newest.get(), stylizer)
+            answer = await run(_answer, await newest.get(), paint)
             await sent.acquire()
             tasks.create_task(send(answer))
 
 
-def _answer(message, stylizer) -> bytes:
+def _answer(message, paint) -> bytes:
     """In a thread: the answer to one message."""
     about = {}
     try:
         about, pixels = _parsed(message)
         frame, style, controls = _frame(about, pixels)
-        painted = stylizer(style)(frame if frame.shape[2] == 3 else cv2.cvtColor(frame, cv2.COLOR_RGBA2RGB), controls)
+        photo = frame if frame.shape[2] == 3 else cv2.cvtColor(frame, cv2.COLOR_RGBA2RGB)
+        painted = paint(style, photo, controls)
         if frame.shape[2] == 4:
             painted = cv2.cvtColor(painted, cv2.COLOR_RGB2RGBA)
         head = {"id": about.get("id"), "width": frame.shape[1], "height": frame.shape[0]}
@@ -86,10 +88,10 @@ def _parsed(message):
     end = message.find(b"\n", 0, HEAD)
     try:
         about = json.loads(message[: max(end, 0)])
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise AllaprimaError("A message is one line of JSON, a line feed, and pixels.") from error
-    if not isinstance(about, dict):
-        raise AllaprimaError("The line of JSON must be an object.")
+    if not isinstance(about, dict) or any(isinstance(value, list | dict) for value in about.values()):
+        raise AllaprimaError("The line of JSON must be an object of numbers, texts, true and false.")
     return about, memoryview(message)[end + 1 :]
 
 
@@ -97,6 +99,7 @@ def _frame(about, pixels) -> tuple[np.ndarray, str, Controls]:
     """(uint8 [H, W, 3 or 4], the style's name, Controls)."""
     style, width, height = (about.get(name) for name in ("style", "width", "height"))
     check_whole(1, width=width, height=height)
+    style = DEFAULT_STYLE if style is None else style
     check_kind(str, style=style)
     if len(pixels) not in (3 * width * height, 4 * width * height):
         raise AllaprimaError(f"{width}x{height} pixels are {4 * width * height} bytes of RGBA, not {len(pixels)}.")

@@ -1,5 +1,6 @@
 """The Paint page as a server gives it: its files, the styles as they are now in the library, and the example photo."""
 
+import os
 from collections.abc import Callable
 
 from starlette.exceptions import HTTPException
@@ -16,10 +17,10 @@ def page_routes(styles: Callable[[], list[Style]] = list_styles) -> list:
     """The last routes of an application: they take every path that is left. styles: what there is, at every request."""
 
     def style(request):
-        paths = {each.name: each.path for each in styles()}
-        if request.path_params["name"] not in paths:
+        path = next((each.path for each in styles() if each.name == request.path_params["name"]), None)
+        if path is None or not (os.path.isfile(path) and os.access(path, os.R_OK)):
             raise HTTPException(404)
-        return FileResponse(paths[request.path_params["name"]])
+        return FileResponse(path)
 
     return [
         Route("/styles.json", lambda request: JSONResponse(style_entries(styles()))),

@@ -4,6 +4,7 @@ import asyncio
 import secrets
 import string
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 
@@ -27,7 +28,7 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from allaprima.core.checks import check_positive, check_whole
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Listener, ignore
-from allaprima.infer.library import DEFAULT_STYLE, list_styles
+from allaprima.infer.library import DEFAULT_STYLE, changed, list_styles
 from allaprima.infer.stylizer import Stylizer, physical_cores
 from allaprima.media.pictures import Still, encode_picture, picture_kind, read_picture
 from allaprima.serve.apart import Readers
@@ -102,14 +103,21 @@ class Service:
         ]
 
     def stylizer(self, style: str) -> Stylizer:
-        """The style of that name, open. Raises AllaprimaError when there is none; a path is not a name."""
+        """The style of that name, open. Raises AllaprimaError when there is none, or it is broken; a path is not a name."""
         path = next((known.path for known in self.styles() if known.name == style), None)
         if path is None:
             raise AllaprimaError(f"There is no style {style!r}: GET /api/styles lists them.")
-        return self._open(path, path.stat().st_mtime_ns)
+        with _without_folder(path):
+            return self._open(path, changed(path))
+
+    def paint(self, style: str, photo, controls):
+        """The photo, uint8 [H, W, 3], in the style of that name; AllaprimaError as of `stylizer`."""
+        stylizer = self.stylizer(style)
+        with _without_folder(stylizer.path):
+            return stylizer(photo, controls)
 
     async def _frames(self, websocket):
-        await answer_frames(websocket, self.clients, self.stylizer)
+        await answer_frames(websocket, self.clients, self.paint)
 
     def _list(self, request):
         keys, entries = ("thumbnail", "credit", "licence"), style_entries(self.styles())
@@ -145,14 +153,23 @@ class Service:
 
     def _paint(self, content, style, controls, wanted):
         """In a thread: (the painted picture's bytes, its format)."""
-        stylizer = self.stylizer(style)
+        self.stylizer(style)  # what is not there is told before the picture is read
         about, most = "The picture", self.limits.megapixels * 1e6
         read = partial(read_picture, about, into="JPEG", content=content, most_pixels=most)  # of several the first
         picture = self.readers.do(read, about, self.limits.seconds)
         pixels, alpha, _ = picture.frames.pop()
         kind = wanted or next((name for name, format in FORMATS.items() if format == picture.kind), "jpeg")
-        painted = replace(picture, frames=[Still(stylizer(pixels, controls), alpha)])
+        painted = replace(picture, frames=[Still(self.paint(style, pixels, controls), alpha)])
         return encode_picture(painted, FORMATS[kind]), kind
+
+
+@contextmanager
+def _without_folder(path):
+    """Where a style lies on this machine is no affair of who asks."""
+    try:
+        yield
+    except AllaprimaError as error:
+        raise AllaprimaError(str(error).replace(str(path), path.name)) from error
 
 
 async def _read(request):

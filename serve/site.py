@@ -9,38 +9,39 @@ from importlib.resources import files
 from pathlib import Path
 from urllib.parse import quote
 
-from allaprima.core import __version__
+from allaprima.core.checks import check_path
 from allaprima.core.errors import AllaprimaError
-from allaprima.core.events import Advanced, Listener, Started, Warned, Wrote, ignore
+from allaprima.core.events import Advanced, Listener, Started, Warned, Wrote, ignore, passing
 from allaprima.core.files import atomic_folder
-from allaprima.infer.library import find_style, list_styles
+from allaprima.infer.library import changed, find_style, list_styles
 from allaprima.infer.modelcheck import read_model
 from allaprima.infer.modelfile import for_browsers, read_card
 
 WEB = Path(__file__).parent / "web"
 EXAMPLE = Path(str(files("allaprima.train") / "photos" / "astronaut.jpg"))  # what the page shows first
-MARK = "allaprima-site.json"  # tells a folder of ours from a stranger's
+MARK = "allaprima-site.json"  # tells a folder of ours from a stranger's, and in it our files from others
 
 
 def export_web(models, output, *, listener: Listener = ignore) -> Path:
     """Write the Paint page with these styles into the folder `output`, whole or not at all, for any web host to serve.
 
     models: names of styles or paths of model files; all styles that there are when None. A page that an earlier export
-    wrote is replaced, and the listener told. Raises AllaprimaError when a style can't be read, or the folder can't be
-    written or is another's.
+    wrote is replaced, and the listener told; what else is in its folder stays. Raises AllaprimaError when a style can't
+    be read, or the folder can't be written or is another's.
     """
-    output = Path(output)
-    if os.path.lexists(output):
-        if not (output / MARK).is_file():
+    output = check_path("output", output)
+    folder = Path(os.path.realpath(output))  # where a link leads to
+    if os.path.lexists(folder):
+        if not os.path.isfile(folder / MARK):
             raise AllaprimaError(f"{output} already exists. Give a folder that does not exist yet.")
-        listener(Warned(f"{output} will be replaced, an earlier page of allaprima."))
+        listener(Warned(f"The page in {output} will be replaced, an earlier one of allaprima; other files there stay."))
     chosen = [find_style(model) for model in models] if models else [style.path for style in list_styles()]
     twice = next((path for path in chosen if sum(path.name == other.name for other in chosen) > 1), None)
     if twice:
         raise AllaprimaError(f"Two styles have the file name {twice.name}: rename one of the files.")
     listener(Started("styles", len(chosen), "styles", f"Writing the page with {len(chosen)} styles into {output}."))
-    with atomic_folder(output) as site:
-        _write_site(site, chosen, listener)
+    with passing(listener) as told, atomic_folder(folder, MARK) as site:
+        _write_site(site, chosen, told)
     listener(Wrote(output, f"{len(chosen)} styles; serve the folder over https:// or on localhost"))
     return output
 
@@ -58,15 +59,14 @@ def _write_site(site, paths, listener):
         (site / "styles" / path.name).write_bytes(for_browsers(read_model(path)))
         listener(Advanced("styles", number, note=entries[-1]["name"]))
     (site / "styles.json").write_text(json.dumps(entries, indent=1), encoding="utf-8")
-    (site / MARK).write_text(json.dumps({"version": __version__}), encoding="utf-8")
 
 
 def entry(path) -> dict:
     """What the page shows of a style: its name, the URL of its file, its thumbnail as a data URL, credit and licence.
 
-    Raises AllaprimaError for a file of format 1, whose `strength` browsers don't know.
+    Raises AllaprimaError for a file that can't be read, and for one of format 1, whose `strength` browsers don't know.
     """
-    return _entry(path, path.stat().st_mtime_ns)
+    return _entry(path, changed(path))
 
 
 @lru_cache(maxsize=256)

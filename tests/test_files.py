@@ -15,7 +15,6 @@ from allaprima.core.errors import AllaprimaError
 from allaprima.core.files import (
     MARK,
     atomic,
-    atomic_folder,
     check_output,
     check_outputs,
     fit_name,
@@ -179,19 +178,3 @@ def test_a_file_system_without_numbers_of_files(tmp_path, monkeypatch):
     monkeypatch.setattr(files.os, "stat", stat_without_number)
     assert files.same_file(tmp_path / "a.jpg", tmp_path / "A.JPG")
     assert not files.same_file(tmp_path / "a.jpg", tmp_path / "b.jpg")
-
-
-def test_a_folder_that_can_not_take_its_place_leaves_what_was_there(tmp_path, monkeypatch):
-    site, rename = tmp_path / "site", os.rename
-    site.mkdir()
-    (site / "old.txt").write_text("old")
-
-    def refused(source, target):
-        if target == site and source.name == "new":
-            raise PermissionError(errno.EACCES, "Permission denied")
-        rename(source, target)
-
-    monkeypatch.setattr(os, "rename", refused)
-    with pytest.raises(AllaprimaError), atomic_folder(site) as folder:
-        (folder / "new.txt").write_text("new")
-    assert [path.name for path in tmp_path.rglob("*")] == ["site", "old.txt"]

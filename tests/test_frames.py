@@ -10,6 +10,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from allaprima.core.contract import Controls
+from allaprima.infer.library import DEFAULT_STYLE
 from allaprima.infer.stylizer import Stylizer
 from services import server
 
@@ -64,6 +65,8 @@ def test_what_is_wrong_is_a_sentence_and_the_next_frame_is_painted(page, photo):
         "width must be": message(photo, width=None),
         "line of JSON": photo.tobytes(),
         "must be an object": b"[]\n",
+        "object of numbers": b'{"id": [[7]], "width": 8, "height": 8}\n',
+        "is one line of JSON": b"[" * 990 + b"\n",
     }
     for said, sent in wrong.items():
         connection.send(sent)
@@ -74,6 +77,15 @@ def test_what_is_wrong_is_a_sentence_and_the_next_frame_is_painted(page, photo):
     connection.send("a text")
     with pytest.raises(ConnectionClosed, match="binary"):
         connection.recv()
+
+
+def test_a_frame_without_a_style_is_painted_in_the_default_one(page, photo):
+    connection = page()
+    wanted = Stylizer(DEFAULT_STYLE)(photo).astype(int)
+    for sent in (message(photo, style=None), message(photo).replace(b' "style": "wave",', b"")):
+        connection.send(sent)
+        painted = np.frombuffer(parts(connection.recv())[1], np.uint8)
+        assert np.abs(painted.reshape(photo.shape) - wanted).max() <= 1
 
 
 def test_the_newest_frame_wins(page, photo):

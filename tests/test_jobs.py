@@ -1,5 +1,6 @@
 """What `stylize` does to files: kinds by content, names of results, results of before, and nothing lost."""
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -9,10 +10,13 @@ import pytest
 from PIL import Image
 
 from allaprima.core.errors import AllaprimaError
-from allaprima.core.events import Started, Warned
+from allaprima.core.events import Advanced, Started, Warned, Wrote
 from allaprima.core.files import is_ours
 from allaprima.infer import jobs
 from allaprima.infer.jobs import stylize
+from allaprima.infer.stylizer import Stylizer
+from allaprima.infer.video import stylize_video
+from allaprima.serve.site import export_web
 
 
 @pytest.fixture
@@ -177,6 +181,31 @@ def test_an_error_of_any_library_is_a_sentence_and_the_others_are_done(picture, 
     assert any("ZeroDivisionError: division" in event.text for event in told if isinstance(event, Warned))
     with pytest.raises(AllaprimaError, match="could not be stylized"):
         stylize(tmp_path / "in" / "b.png", tmp_path / "out.png", tiny_model)
+
+
+@pytest.mark.parametrize("raised", [ValueError("mine"), OSError(errno.ENOSPC, "mine")])
+@pytest.mark.parametrize("at", [Started, Advanced, Wrote])
+def test_what_a_listener_raises_is_not_blamed_on_the_work(picture, tmp_path, tiny_model, at, raised):
+    """And no other file is painted after it."""
+    from clips import panned, write_clip
+
+    one, _ = picture("in/a.png"), picture("in/b.png")
+    write_clip(tmp_path / "clip.mp4", panned(3, 64, 48))
+
+    def listener(event):
+        if isinstance(event, at):
+            raise raised
+
+    for work in (
+        lambda: stylize(one, tmp_path / "out" / "a.png", tiny_model, listener=listener),
+        lambda: stylize(tmp_path / "in", tmp_path / "out", tiny_model, listener=listener),
+        lambda: stylize_video(tmp_path / "clip.mp4", tmp_path / "out.mp4", Stylizer(tiny_model), listener=listener),
+        lambda: export_web([tiny_model], tmp_path / "site", listener=listener),
+    ):
+        with pytest.raises(type(raised)) as caught:
+            work()
+        assert caught.value is raised
+    assert not (tmp_path / "out" / "b.png").exists()
 
 
 def test_where_results_go_is_said(picture, tmp_path, tiny_model, monkeypatch):

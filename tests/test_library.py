@@ -75,14 +75,18 @@ def test_no_styles_at_all(own_styles_folder, monkeypatch, tmp_path):
 def test_the_models_command_lists_all_and_survives_a_broken_one(styles):
     (styles / "broken.onnx").write_bytes((styles / "mine.onnx").read_bytes()[:1000])
     (styles / "notes.onnx").write_text("not a model")
+    (styles / "gone.onnx").symlink_to("nowhere.onnx")
+    (styles / "folder.onnx").mkdir()
     result = run("models")
     assert result.exit_code == 0
     lines = {line.split("\t")[0]: line for line in result.stdout.splitlines()}
-    assert set(lines) == {"starry", "wave", "mine", "broken", "notes"}
+    assert set(lines) == {"starry", "wave", "mine", "broken", "notes", "gone", "folder"}
     assert "tiny" in lines["mine"] and "yours" in lines["mine"] and "MIT" in lines["mine"]
     assert "mine by [i]Nobody[/i]" in lines["mine"]
     assert "unreadable" in lines["broken"] and "cut short" in lines["broken"]
     assert "unreadable" in lines["notes"] and "not an ONNX file" in lines["notes"]
+    assert "unreadable" in lines["gone"] and "gone.onnx does not exist" in lines["gone"]
+    assert "unreadable" in lines["folder"] and "folder.onnx is a folder" in lines["folder"]
 
 
 def test_the_models_command_shows_one(styles):

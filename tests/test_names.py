@@ -5,6 +5,7 @@ import errno
 import os
 import subprocess
 import sys
+from functools import partial
 from urllib.parse import unquote
 
 import pytest
@@ -15,6 +16,7 @@ from allaprima.commands.app import app
 from allaprima.commands.terminal import visible
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Warned
+from allaprima.core.remote import is_url
 from allaprima.infer.jobs import stylize
 from allaprima.media.clips import is_video, open_container
 from allaprima.serve.site import export_web
@@ -131,6 +133,50 @@ def test_a_folder_that_can_not_be_read_is_listed(tmp_path, tiny_model, monkeypat
     assert Warned("1 file is left out (folders that can't be read): locked") in told
     with pytest.raises(AllaprimaError, match="No permission for .*locked"):
         stylize(folder / "locked", tmp_path / "out2", tiny_model)
+
+
+LONG = "x" * 300
+
+
+@pytest.mark.parametrize("name", [LONG + ".png", LONG, f"{LONG}/", f"{LONG}/a.png"])
+def test_a_name_that_is_too_long_is_a_sentence(tmp_path, tiny_model, name):
+    (tmp_path / "album").mkdir()
+    one = picture(tmp_path / "album" / "a.png")
+    for source, output in ((name, None), (one if name.endswith(".png") else tmp_path / "album", name)):
+        with pytest.raises(AllaprimaError, match="longer than its disk allows"):
+            stylize(source, output, tiny_model)
+    for model in (name, f"{name}.onnx"):
+        with pytest.raises(AllaprimaError, match="longer than its disk allows|There is no style"):
+            stylize(one, None, model)
+    assert not is_url(f"s3:/{name}") and is_url(f"https://example.org/{name}")  # a signed address is as long
+    assert tree(tmp_path) == {"album/a.png"}
+
+
+def test_a_closed_folder_is_a_sentence(tmp_path, tiny_model, monkeypatch):
+    """As another user would find it: stat refuses."""
+    one = picture(tmp_path / "a.png")
+    (tmp_path / "locked").mkdir()
+
+    def refuse(real, path, **how):
+        if "locked/" in str(path):
+            raise PermissionError(errno.EACCES, "Permission denied", os.fspath(path))
+        return real(path, **how)
+
+    for name in ("stat", "lstat"):
+        monkeypatch.setattr(os, name, partial(refuse, getattr(os, name)))
+    locked = {"source": "locked/a.png", "output": "locked/b.png", "model": "locked/a.onnx"}
+    for what, path in locked.items():
+        with pytest.raises(AllaprimaError, match=f"No permission for {path}"):
+            stylize(**{"source": one, "model": tiny_model, what: path})
+
+
+def test_links_that_lead_to_each_other_are_a_sentence(tmp_path, tiny_model):
+    (tmp_path / "album").mkdir()
+    picture(tmp_path / "album" / "a.png")
+    (tmp_path / "loop").symlink_to("loop")
+    for source, output in (("album", "loop"), ("loop", None)):
+        with pytest.raises(AllaprimaError, match="loop"):
+            stylize(source, output, tiny_model)
 
 
 @pytest.mark.parametrize("empty", ["source", "output"])

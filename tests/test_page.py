@@ -8,9 +8,7 @@ import subprocess
 import sys
 import threading
 import urllib.request
-from dataclasses import replace
 from urllib.error import HTTPError
-from urllib.parse import unquote
 
 import av
 import numpy as np
@@ -18,13 +16,10 @@ import pytest
 from PIL import Image
 
 import clips
-from allaprima.core.errors import AllaprimaError
-from allaprima.core.events import Warned
-from allaprima.infer.library import BUNDLED
 from allaprima.infer.stylizer import Stylizer
 from allaprima.serve.site import export_web
 from browsers import from_base64, is_held, needs_chromium, painted, pixels, until_cameras, watch_cameras
-from conftest import PHOTOS, make_model
+from conftest import PHOTOS
 
 STYLES = ["starry_night", "wave"]
 
@@ -296,52 +291,3 @@ def test_the_studio_answers_this_machine_alone(studio):
             ask(path)
     with pytest.raises(HTTPError, match="400"):
         ask("", host="evil.example")
-
-
-def test_an_export_is_whole_and_replaces_only_an_export(tmp_path):
-    mine = tmp_path / "photos"
-    mine.mkdir()
-    (mine / "holiday.jpg").write_bytes(b"precious")
-    with pytest.raises(AllaprimaError, match="does not exist yet"):
-        export_web(["wave"], mine)
-    assert (mine / "holiday.jpg").read_bytes() == b"precious"
-
-    events = []
-    output = export_web(STYLES, tmp_path / "site")
-    entries = json.loads((output / "styles.json").read_text())
-    assert [entry["name"] for entry in entries] == STYLES
-    assert all((output / entry["file"]).is_file() for entry in entries)
-    export_web([make_model(tmp_path / "mine.onnx")], output, listener=events.append)
-    assert [entry["name"] for entry in json.loads((output / "styles.json").read_text())] == ["tiny"]
-    assert any(isinstance(event, Warned) and "replaced" in event.text for event in events)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.onnx", "photos", "site"]
-
-
-def test_an_exported_style_paints_the_same_and_leaves_the_painting_at_home(tmp_path, photo):
-    grams = {"relu1_2": np.eye(64, dtype=np.float32)}
-    mine = make_model(tmp_path / "mine.onnx", painting=b"a JPEG", grams=grams)
-    site = export_web([mine, "wave"], tmp_path / "site")
-    for exported, whole in (
-        (site / "styles" / "mine.onnx", mine),
-        (site / "styles" / "wave.onnx", BUNDLED / "wave.onnx"),
-    ):
-        there, here = Stylizer(exported), Stylizer(whole)
-        assert np.array_equal(there(photo, 0.5), here(photo, 0.5)) and np.array_equal(there(photo), here(photo))
-        assert here.card.painting or here.card.grams
-        assert there.card == replace(here.card, painting=b"", grams={})
-        assert exported.stat().st_size < whole.stat().st_size
-    assert (site / "styles" / "wave.onnx").stat().st_size < 0.8 * (BUNDLED / "wave.onnx").stat().st_size
-
-
-def test_the_url_of_a_style_leads_to_its_file_whatever_its_name(tmp_path):
-    site = export_web([make_model(tmp_path / "my style #1?.onnx")], tmp_path / "site")
-    (entry,) = json.loads((site / "styles.json").read_text())
-    assert entry["file"] == "styles/my%20style%20%231%3F.onnx"
-    assert (site / unquote(entry["file"])).is_file()
-
-
-def test_two_styles_of_one_file_name_are_refused(tmp_path):
-    (tmp_path / "a").mkdir()
-    with pytest.raises(AllaprimaError, match=r"wave\.onnx"):
-        export_web(["wave", make_model(tmp_path / "a" / "wave.onnx")], tmp_path / "site")
-    assert not (tmp_path / "site").exists()

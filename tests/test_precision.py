@@ -1,6 +1,8 @@
 """Copies of a style in fewer bits keep the contract, run where the style runs, and differ by what is printed."""
 
+import errno
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
@@ -11,7 +13,7 @@ from typer.testing import CliRunner
 from allaprima.commands.app import app
 from allaprima.core.contract import STYLIZED
 from allaprima.core.errors import AllaprimaError
-from allaprima.core.events import Wrote
+from allaprima.core.events import Advanced, Wrote
 from allaprima.infer import tiles
 from allaprima.infer.library import BUNDLED
 from allaprima.infer.stylizer import Stylizer
@@ -80,6 +82,28 @@ def test_the_command_writes_a_copy_and_says_how_it_differs(tmp_path, monkeypatch
     assert [path.name for path in tmp_path.iterdir()] == ["wave-float16.onnx"]
 
 
+def test_a_copy_goes_into_a_folder_and_to_standard_output(tmp_path, tiny_model):
+    command = ["models", str(tiny_model), "--precision", "float16", "-o"]
+    for output in (f"{tmp_path}/new/", str(tmp_path)):
+        assert CliRunner().invoke(app, [*command, output]).exit_code == 0
+        assert (Path(output) / "tiny-float16.onnx").is_file()
+    done = CliRunner().invoke(app, [*command, "-"])
+    (tmp_path / "piped.onnx").write_bytes(done.stdout_bytes)
+    assert Stylizer(tmp_path / "piped.onnx").card.precision == "float16"
+
+
+def test_what_a_listener_raises_is_not_blamed_on_the_disk(tmp_path, tiny_model):
+    raised = OSError(errno.ENOSPC, "mine")
+
+    def listener(event):
+        if isinstance(event, Advanced):
+            raise raised
+
+    with pytest.raises(OSError, match="mine") as caught:
+        copy_in_precision(tiny_model, tmp_path / "out.onnx", "float16", listener=listener)
+    assert caught.value is raised and not list(tmp_path.iterdir())
+
+
 def test_what_has_no_copy(tmp_path, copies):
     tiny = make_model(tmp_path / "tiny.onnx")
     with pytest.raises(AllaprimaError, match="too small for int8"):
@@ -90,6 +114,12 @@ def test_what_has_no_copy(tmp_path, copies):
         copy_in_precision(copies["float16"][0], tmp_path / "out.onnx", "int8")
     with pytest.raises(AllaprimaError, match="is an input"):
         copy_in_precision(tiny, tiny, "float16")
-    for arguments, says in ((["--precision", "int8"], "needs the style"), (["wave", "-o", "x"], "needs --precision")):
+    for arguments, says in (
+        (["--precision", "int8"], "needs the style"),
+        (["wave", "-o", "x"], "need --precision"),
+        (["wave", "--overwrite"], "need --precision"),
+        (["wave", "--precision", "int8", "-o", ""], "output is empty"),
+        (["wave", "--precision", "int8", "-o", str(tmp_path / "x.y")], "give the model file a name such as x.onnx"),
+    ):
         assert says in str(CliRunner().invoke(app, ["models", *arguments]).exception)
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.onnx"]

@@ -10,6 +10,7 @@ from functools import partial
 
 import httpx
 import numpy as np
+import onnx
 import psutil
 import pytest
 import schemathesis
@@ -24,7 +25,7 @@ from allaprima.core.errors import AllaprimaError
 from allaprima.infer.stylizer import Stylizer
 from allaprima.serve.connections import SILENCE, Connection
 from allaprima.serve.service import serve
-from conftest import PHOTOS
+from conftest import PHOTOS, make_model
 from services import server
 
 get, post = partial(httpx.get, timeout=60), partial(httpx.post, timeout=60)
@@ -147,6 +148,26 @@ def test_styles_health_metrics_and_method(address):
     assert "Paint" in get(address).text  # the page
 
 
+def test_broken_styles_are_not_listed_and_where_they_lie_is_not_told(own_styles_folder):
+    (own_styles_folder / "junk.onnx").write_bytes(b"not a model")
+    (own_styles_folder / "gone.onnx").symlink_to("nowhere.onnx")
+    (own_styles_folder / "folder.onnx").mkdir()
+    small = onnx.load(make_model(own_styles_folder / "small.onnx"))  # opens, and paints pictures of 64x64 alone
+    (grey,) = (each for each in small.graph.initializer if each.name == "grey")
+    grey.CopyFrom(onnx.numpy_helper.from_array(np.full((1, 3, 64, 64), 110, np.float32), "grey"))
+    onnx.save(small, own_styles_folder / "small.onnx")
+    with server() as (address, _, _):
+        for listed in ("api/styles", "styles.json"):
+            names = {each["name"] for each in get(f"{address}{listed}").json()}
+            assert "wave" in names and not names & {"junk", "gone", "folder"}
+        for name in ("junk", "gone", "folder", "small"):
+            answer = post(f"{address}api/stylize", params={"style": name}, content=PHOTO)
+            said = answer.json()["error"]
+            assert answer.status_code == 422 and said.startswith(f"{name}.onnx ") and str(own_styles_folder) not in said
+        for name in ("gone", "folder"):
+            assert get(f"{address}styles/{name}.onnx").status_code == 404
+
+
 def test_a_full_server_says_so_at_once_and_is_free_again_in_time(narrow, ask):
     with half_sent(narrow, 2) as sockets:
         began = time.perf_counter()
@@ -175,6 +196,8 @@ def test_too_many_bytes_or_pixels_are_refused_before_decoding(narrow, ask):
     assert len(bomb) < 20_000
     answer = ask.post("api/stylize", content=bomb)
     assert answer.status_code == 422 and "10000x10000" in answer.json()["error"]
+    answer = ask.post("api/stylize", content=encoded(Image.new("1", (40_000, 1))))  # which is padded to 16 rows
+    assert answer.status_code == 422 and "40000x1" in answer.json()["error"]
     icon = encoded(Image.new("RGB", (16, 16)), "ICO")
     assert "the format ICO" in ask.post("api/stylize", content=icon).json()["error"]
     assert memory() - before < 50e6

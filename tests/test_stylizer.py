@@ -16,6 +16,7 @@ import allaprima
 from allaprima.core.contract import Controls
 from allaprima.core.errors import AllaprimaError
 from allaprima.infer import bench
+from allaprima.infer.cluster import stylize_archive
 from allaprima.infer.stylizer import Stylizer, physical_cores
 from conftest import PHOTOS, ROOT, make_model
 
@@ -87,6 +88,7 @@ def test_a_model_without_strength_is_blended(tmp_path, photo):
         (np.zeros((20, 20), np.uint8), r"\[20, 20\]"),
         (np.zeros((20, 20, 4), np.uint8), r"\[20, 20, 4\]"),
         (np.zeros((0, 20, 3), np.uint8), r"\[0, 20, 3\]"),
+        ([[1], [2, 3]], "lists of unlike lengths"),
     ],
 )
 def test_what_is_no_picture_is_refused(tiny_model, image, says):
@@ -129,8 +131,12 @@ def test_providers_by_short_name(tiny_model, photo, monkeypatch):
     monkeypatch.setattr(ort, "get_available_providers", lambda: ["AzureExecutionProvider", "CPUExecutionProvider"])
     with pytest.raises(AllaprimaError, match=r"'cuda' is not installed \(here: cpu\)"):
         Stylizer(tiny_model, provider="cuda")
-    with pytest.raises(AllaprimaError, match="threads"):
-        Stylizer(tiny_model, threads=0)
+    assert Stylizer(tiny_model, threads=np.int64(2)).threads == 2
+    for wrong in (0, True, 2.0, 10**9):
+        with pytest.raises(AllaprimaError, match="threads must be a whole number from 1 to 1024"):
+            Stylizer(tiny_model, threads=wrong)
+        with pytest.raises(AllaprimaError, match="threads must be a whole number from 1 to 1024"):
+            stylize_archive("in", "out", tiny_model, threads=wrong)
 
 
 def test_a_provider_that_is_there_but_does_not_start(tiny_model, photo, monkeypatch):
@@ -236,6 +242,18 @@ def test_bench_measures_both_models_in_turns(tiny_model, sizes, against, capfd):
     for row in done.rows:
         assert row["fps"] == pytest.approx(1000 / row["median"]) and row["p95"] >= row["median"] > 0
         assert row["ratio"] == pytest.approx(row["against_median"] / row["median"])
+
+
+def test_bench_of_a_size_that_no_memory_holds_is_a_sentence(tiny_model, monkeypatch):
+    for size, says in (
+        ("999999x999999", "free memory"),
+        ("1000000x16", "not a size"),
+        (f"16x{'9' * 5000}", "not a size"),
+    ):
+        with pytest.raises(AllaprimaError, match=says):
+            bench.bench(tiny_model, [size], runs=1)
+    monkeypatch.setattr(bench, "free_memory", lambda: 6 * 64 * 48)
+    assert bench.bench(tiny_model, ["64x48"], runs=1).rows
 
 
 def test_bench_takes_turns_in_blocks_after_a_warm_up(monkeypatch):

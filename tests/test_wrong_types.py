@@ -16,6 +16,7 @@ from allaprima.insight.invariance import invariance
 from allaprima.insight.occlusion import occlusion
 from allaprima.insight.reconstruct import reconstruct
 from allaprima.insight.report import write_report
+from allaprima.train.run import train_style
 from conftest import PHOTOS
 
 PHOTO, PAINTING = PHOTOS / "fig.jpg", PHOTOS / "brushes.jpg"
@@ -32,15 +33,7 @@ GIVEN = {  # function: what it is given besides the wrong value
     costs: {"photo": PHOTO, "style": PAINTING},
     write_report: {"trainer": None, "style": PAINTING, "model": "model.onnx", "path": "report.html"},
 }
-UNCHECKED = {
-    "listener",
-    "each",
-    "options",
-    "balanced",
-    "keep_colors",
-    "overwrite",
-    "wall_seconds",
-}  # callables, switches, a number
+UNCHECKED = {"listener", "each", "options", "wall_seconds"}  # callables, a number
 CASES = [
     pytest.param(function, name, id=f"{function.__name__}-{name}")
     for function in GIVEN
@@ -57,4 +50,12 @@ def test_a_wrong_type_is_one_sentence_that_names_the_parameter(function, name, t
         function(**given | {name: object()})
     sentence = str(caught.value)
     assert name in sentence and sentence.endswith(".") and "\n" not in sentence
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["resume", "overwrite", "painting"])
+def test_a_switch_of_a_training_is_not_a_text(name, tmp_path):
+    """By "no", a finished training would be replaced, and the painting put into the model file."""
+    with pytest.raises(AllaprimaError, match=f"{name} must be True or False, not 'no'"):
+        train_style(PAINTING, tmp_path / "x.onnx", **{name: "no"})
     assert not list(tmp_path.iterdir())

@@ -1,6 +1,7 @@
 """Photos to train on: decoded once, kept in memory as uint8, cropped at random on the device."""
 
 import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,7 +31,7 @@ class Photos:
     def __init__(self, source=None, size=256, held_out=3):
         self.size, self.skipped = size, 0
         source = Path(source) if source else BUNDLED
-        photos = list(self._from_video(source) if source.is_file() else self._from_folder(source))
+        photos = list(self._from_video(source) if os.path.isfile(source) else self._from_folder(source))
         if len(photos) < 2:
             raise AllaprimaError(
                 f"{source} has {len(photos)} photos that can be read: give a folder with at least two, "
@@ -48,7 +49,7 @@ class Photos:
         return set(ranked[: max(1, min(count, len(names) // 10))])
 
     def _from_folder(self, folder):
-        if not folder.is_dir():
+        if not os.path.isdir(folder):
             raise AllaprimaError(
                 f"{folder} is not a folder or a video: give --photos a folder of photos or a video file."
             )

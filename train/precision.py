@@ -13,10 +13,10 @@ from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_
 from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 
 from allaprima.core import __version__
-from allaprima.core.checks import StrPath
+from allaprima.core.checks import StrPath, check_model_name, check_path
 from allaprima.core.contract import FORMAT, IMAGE
 from allaprima.core.errors import AllaprimaError
-from allaprima.core.events import Listener, Task, Wrote, ignore
+from allaprima.core.events import Listener, Task, Wrote, ignore, passing
 from allaprima.core.files import atomic, check_output, temporary_folder
 from allaprima.infer.stylizer import Stylizer
 from allaprima.media.pictures import read_photo
@@ -54,26 +54,33 @@ def copy_in_precision(
     if style.card.format < FORMAT or style.card.precision:
         kind = style.card.precision or f"of format {style.card.format}"
         raise AllaprimaError(f"{style.path} is {kind}: give the model file that `allaprima train` wrote.")
+    check_model_name(check_path("output", output))
     output = check_output(output, [style.path], overwrite=overwrite, listener=listener)
     photos = {path.name: read_photo(path, SIDE) for path in sorted(BUNDLED.glob("*.jpg"))}
     held_out = [photos.pop(name) for name in BUNDLED_HELD_OUT]
-    task = Task(listener, "photos", len(held_out), "photos", f"Writing {output}, in {precision}.")
-
-    network = onnx.load(style.path)
-    for number, node in enumerate(network.graph.node):
-        node.name = node.name or f"node_{number}"  # by which nodes are left out
-    network = _float16(network) if precision == "float16" else _int8(network, style.path, photos.values())
-    _sort(network.graph)
-    card = replace(style.card, name=output.stem, precision=precision, version=__version__)
-    helper.set_model_props(network, card.to_metadata())
-    network.producer_name, network.producer_version = "allaprima", __version__
-    with atomic(output) as part:
-        onnx.save(network, part)
-        difference = _difference(Stylizer(part, provider="cpu"), style, held_out, task)
+    with passing(listener) as told:
+        task = Task(told, "photos", len(held_out), "photos", f"Writing {output}, in {precision}.")
+        network = _converted(style, precision, photos.values(), output.stem)
+        with atomic(output) as part:
+            onnx.save(network, part)
+            difference = _difference(Stylizer(part, provider="cpu"), style, held_out, task)
     sizes = " instead of ".join(f"{path.stat().st_size / 1e6:.2f}" for path in (output, style.path))
     about = f"{difference.mean:.2f} grey levels on average, {difference.largest} at most"
     listener(Wrote(output, f"{sizes} MB; its pictures of {len(held_out)} photos differ by {about}"))
     return difference
+
+
+def _converted(style, precision, photos, name):
+    """The model of a style in another precision, as a style of that name."""
+    network = onnx.load(style.path)
+    for number, node in enumerate(network.graph.node):
+        node.name = node.name or f"node_{number}"  # by which nodes are left out
+    network = _float16(network) if precision == "float16" else _int8(network, style.path, photos)
+    _sort(network.graph)
+    card = replace(style.card, name=name, precision=precision, version=__version__)
+    helper.set_model_props(network, card.to_metadata())
+    network.producer_name, network.producer_version = "allaprima", __version__
+    return network
 
 
 def _difference(copy, style, photos, task):

@@ -1,5 +1,6 @@
 """A training from the painting to the model file: `train_style`, which is `begin`, `run` and `write_model` in a row."""
 
+import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -9,6 +10,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from allaprima.core.checks import check_model_name, check_switch
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Advanced, Listener, Started, Warned, Wrote, ignore
 from allaprima.core.files import atomic, check_output
@@ -73,6 +75,7 @@ def train_style(
     A KeyboardInterrupt loses the steps since the last checkpoint, at most KEEP_EVERY; `stop` loses none. Raises
     AllaprimaError for bad input, and when J keeps diverging.
     """
+    check_switch(painting=painting)
     trainer = begin(
         style, output, settings, resume=resume, overwrite=overwrite, device=device, listener=listener, **changes
     )
@@ -88,6 +91,7 @@ def begin(
 
     In one of several processes (train/ranks.py), the first one looks at the output and reads the checkpoint for all.
     """
+    check_switch(resume=resume, overwrite=overwrite)
     device = check_device(device)
     output = ranks.of_first(lambda: checked_output(output, style, resume or overwrite))
     saved = ranks.of_first(lambda: read_checkpoint(checkpoint_of(output))) if resume else None
@@ -152,16 +156,15 @@ def _probe(trainer: Trainer, batches: Batches) -> float:
 def checked_output(output, style, replaces: bool) -> Path:
     """The path of the model file, once it is clear that it and its folder can be written and nothing finished is lost."""
     output = Path(output)
-    if output.suffix.lower() != ".onnx":
-        raise AllaprimaError(f"{output} does not end in .onnx: give the model file a name such as {output.stem}.onnx.")
+    check_model_name(output)
     checkpoint = checkpoint_of(output)
     for path in (output, checkpoint):
-        if path.exists() and not replaces:
+        if os.path.exists(path) and not replaces:
             raise AllaprimaError(
                 f"{path} exists already: add --resume to continue that training (with more --steps where it is finished), "
                 "--overwrite to replace it, or give another output with -o."
             )
-    if checkpoint.parent.exists() and not checkpoint.parent.is_dir():
+    if os.path.exists(checkpoint.parent) and not os.path.isdir(checkpoint.parent):
         raise AllaprimaError(
             f"{checkpoint.parent} is a file, and the folder of the checkpoint has that name: move it away."
         )
