@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from pathlib import Path
 from typing import TypeGuard, cast
@@ -10,6 +10,17 @@ from typing import TypeGuard, cast
 from allaprima.core.errors import AllaprimaError
 
 StrPath = str | os.PathLike[str]
+LARGEST_SEED = 2**32 - 1  # that every generator of numpy and torch takes
+
+
+def is_finite(value: object) -> TypeGuard[float]:
+    """Is it a finite number, True and False not being any?"""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond all floats
+        return False
 
 
 def check_whole(least: int, **values: object) -> None:
@@ -22,8 +33,44 @@ def check_whole(least: int, **values: object) -> None:
 def check_positive(**values: object) -> None:
     """Raise AllaprimaError for the first value that is not a finite number above 0."""
     for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < math.inf:
+        if not (is_finite(value) and value > 0):
             raise AllaprimaError(f"{name} must be a number above 0, not {value!r}.")
+
+
+def check_seed(seed: object) -> None:
+    """Raise AllaprimaError unless it is a whole number from 0 to LARGEST_SEED."""
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= int(seed) <= LARGEST_SEED:
+        raise AllaprimaError(f"seed must be a whole number from 0 to {LARGEST_SEED}, not {seed!r}.")
+
+
+def check_weight(**values: object) -> None:
+    """Raise AllaprimaError for the first value that is not a finite number of at least 0."""
+    for name, value in values.items():
+        if not _is_weight(value):
+            raise AllaprimaError(f"{name} must be a number of at least 0, not {value!r}.")
+
+
+def check_layer_weights(**values: object) -> None:
+    """Raise AllaprimaError for the first value that is not a dict of names of layers and their weights."""
+    for name, value in values.items():
+        layers = cast("Mapping[object, object]", value if isinstance(value, dict) else {None: None})
+        if not all(isinstance(layer, str) and _is_weight(weight) for layer, weight in layers.items()):
+            raise AllaprimaError(
+                f"{name} must be names of layers, each with a weight of at least 0, such as relu3_3=1,relu4_3=0.5, "
+                f"not {value!r}."
+            )
+
+
+def check_J(content: Mapping[str, float], style: Mapping[str, float], alpha: float, beta: float, tv: float) -> None:
+    """Raise AllaprimaError for weights by which every picture has a J of 0."""
+    if not ((alpha and any(content.values())) or (beta and any(style.values())) or tv):
+        raise AllaprimaError(
+            "The weights of J are all 0: give alpha and a content layer, beta and a style layer, or tv a weight above 0."
+        )
+
+
+def _is_weight(value: object) -> bool:
+    return is_finite(value) and value >= 0
 
 
 def check_kind(kind: type, **values: object) -> None:
@@ -50,6 +97,14 @@ def check_path(name: str, value: object) -> Path:
     if "\0" in os.fspath(value):
         raise AllaprimaError(f"{name} must be a path, and a null character can't be in one.")
     return Path(value)
+
+
+def check_file(name: str, value: object) -> Path:
+    """`check_path` for a file that will be written, which no path with a slash at its end names."""
+    path = check_path(name, value)
+    if names_folder(cast(StrPath, value)):
+        raise AllaprimaError(f"{value} is a folder. Give a file name inside it.")
+    return path
 
 
 def names_folder(path: StrPath) -> bool:

@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from allaprima.core.checks import check_path, check_whole
+from allaprima.core.checks import check_path, check_seed, check_whole
 from allaprima.core.contract import SMALLEST
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Listener, Task, ignore
@@ -205,7 +205,7 @@ def evolution(
     """
     check_whole(1, count=count)
     check_whole(SMALLEST, size=size)
-    check_whole(0, seed=seed)
+    check_seed(seed)
     layers = check_layers("layers", layers or [], 0)
     files = find_photos(photos, least=1)
     output = check_page(output, files, overwrite, listener)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from allaprima.core.checks import check_kind, check_path, check_whole
+from allaprima.core.checks import check_kind, check_path, check_seed, check_whole
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Listener, Task, Warned, ignore
 from allaprima.insight.deconvnet import Deconvnet, Field, as_picture, check_picture, only, pixels, receptive_field
@@ -139,7 +139,7 @@ def features(
     Raises AllaprimaError for an unknown layer or map, and for fewer than nine photos that can be used.
     """
     check_whole(1, count=count, size=size)
-    check_whole(0, seed=seed)
+    check_seed(seed)
     check_kind(LossNetwork, network=network)
     network = network or LossNetwork()
     deconvnet = Deconvnet(network)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from allaprima.baseline.optimizer import Descent, Result, optimize
-from allaprima.core.checks import check_kind, check_path, check_whole
+from allaprima.core.checks import check_kind, check_path, check_seed, check_whole
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Advanced, Listener, Started, ignore
 from allaprima.insight.deconvnet import check_layers
@@ -100,7 +100,7 @@ def reconstruct(
     poolings, and files that can't be read.
     """
     check_whole(1, size=size, iterations=iterations)
-    check_whole(0, seed=seed)
+    check_seed(seed)
     check_kind(LossNetwork, network=network)
     photo, painting = check_path("photo", photo), check_path("painting", painting)
     output = check_page(output, [photo, painting], overwrite, listener)

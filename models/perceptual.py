@@ -20,6 +20,7 @@ from typing import cast
 
 import torch
 
+from allaprima.core.checks import check_layer_weights, check_weight
 from allaprima.core.errors import AllaprimaError
 from allaprima.models.loss_network import LossNetwork
 
@@ -34,6 +35,7 @@ class Objective:
     """The weights of J. `content` and `style` map layer names to their weights (lambda for style).
 
     beta = 10 is where, after `balance`, a photo looks painted and is still sharp; 3 is a colour cast, 30 loses detail.
+    Raises AllaprimaError for a weight that is not a number of at least 0.
     """
 
     content: dict[str, float] = field(default_factory=lambda: dict(CONTENT_LAYERS))
@@ -41,6 +43,10 @@ class Objective:
     alpha: float = 1.0
     beta: float = 10.0
     tv: float = 0.0
+
+    def __post_init__(self):
+        check_layer_weights(content=self.content, style=self.style)
+        check_weight(alpha=self.alpha, beta=self.beta, tv=self.tv)
 
     to_dict = asdict
 
