@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 
-from allaprima.core.checks import StrPath, check_path
+from allaprima.core.checks import StrPath, check_file, check_path
 from allaprima.core.errors import AllaprimaError, explain_os_error
 from allaprima.core.events import Listener, Warned, ignore
 
@@ -47,7 +47,7 @@ def check_outputs(
     Raises AllaprimaError where a path is a folder, an input, named twice, can't be written, or exists and may not be
     replaced.
     """
-    outputs = [check_path("output", path) for path in paths]
+    outputs = [check_file("output", path) for path in paths]
     there = {identity(path) for path in inputs if os.path.exists(path)}
     seen: set[object] = set()
     for path in outputs:

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from allaprima.core.checks import check_file
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Advanced, Listener, Started, Warned, Wrote, ignore
 from allaprima.core.files import atomic, check_output
@@ -151,7 +152,7 @@ def _probe(trainer: Trainer, batches: Batches) -> float:
 
 def checked_output(output, style, replaces: bool) -> Path:
     """The path of the model file, once it is clear that it and its folder can be written and nothing finished is lost."""
-    output = Path(output)
+    output = check_file("output", output)
     if output.suffix.lower() != ".onnx":
         raise AllaprimaError(f"{output} does not end in .onnx: give the model file a name such as {output.stem}.onnx.")
     checkpoint = checkpoint_of(output)
