@@ -146,8 +146,7 @@ def features(
     field = receptive_field(network, layer)
     files = find_photos(photos)
     output = check_page(output, files, overwrite, listener)
-    passed = network.names[: network.names.index(layer) + 1]
-    channels = [network.conv(name).out_channels for name in passed if name in network.convs][-1]
+    channels = network.channels(layer)
     maps = maps if isinstance(maps, list | tuple | None) else [maps]
     wrong = [number for number in maps or [] if not (isinstance(number, int) and 0 <= number < channels)]
     if wrong:

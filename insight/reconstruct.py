@@ -110,10 +110,9 @@ def reconstruct(
     if not content_layers and not style_layers:
         raise AllaprimaError("content_layers and style_layers are both empty: give at least one layer.")
     originals = {"content": read_photo(photo, size), "style": read_photo(painting, size)}
-    for kind, layers in (("content", content_layers), ("style", style_layers)):
-        for layer in layers:
-            network.check([layer])
-            network.check_size(originals[kind].shape[:2], [layer])
+    for kind, layers, file in (("content", content_layers, photo), ("style", style_layers, painting)):
+        network.check(layers)
+        network.check_size(originals[kind].shape[:2], layers, file)
     todo = plan(content_layers, style_layers)
     many = f"{len(todo)} pictures made from noise in {iterations} iterations of L-BFGS each"
     listener(Started("reconstruct", len(todo) * iterations, "iterations", writing(output, many)))

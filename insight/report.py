@@ -34,7 +34,7 @@ def write_report(
     compared = _compare(trainer, model, listener)
     parts = [
         _summary(trainer, model, wall_seconds),
-        _terms(trainer.settings),
+        _terms(trainer),
         Row([(to_image(read_style(style, 512)), style.name)], small=True),
         Heading("Photos it was not trained on"),
         *(Row([(a, name), (b, "stylized")]) for a, b, name in zip(photos, stylized, names, strict=True)),
@@ -76,11 +76,12 @@ def _summary(trainer, model, wall_seconds):
     )
 
 
-def _terms(settings):
-    most = f"; the most allowed was {settings.stylization:g}" if settings.stylization else ""
+def _terms(trainer):
+    stylization = trainer.settings.stylization
+    most = f"; the most allowed was {stylization:g}" if stylization else ""
     return Terms(
         {
-            "J": "The number that training minimises, alpha * content cost + beta * style cost; lower is better.",
+            "J": f"The number that training minimises, {trainer.objective.formula}; lower is better.",
             "Stylization": f"The content cost of a picture, where 1 is as far from its photo as another photo{most}.",
             "Equivalent iteration": "The first iteration of the slow optimizer whose J is at or below that of the "
             "network's one pass.",

@@ -51,6 +51,11 @@ class Objective:
     to_dict = asdict
 
     @property
+    def formula(self) -> str:
+        """What J is, in words; total variation only where it is asked for."""
+        return "alpha * content cost + beta * style cost" + (" + tv * total variation" if self.tv else "")
+
+    @property
     def weights(self) -> dict[str, float]:
         """The weight of each term of J, by name; total variation only where it is asked for."""
         return {"content": self.alpha, "style": self.beta} | ({"tv": self.tv} if self.tv else {})
@@ -144,6 +149,10 @@ class PerceptualLoss:
     def __init__(self, network: LossNetwork, objective: Objective):
         network.check([*objective.content, *objective.style])
         self.network, self.objective = network, objective
+
+    def check_size(self, size, name: object):
+        """Raise AllaprimaError when the picture `name`, of size (H, W), vanishes before the deepest layer of J."""
+        self.network.check_size(size, [*self.objective.content, *self.objective.style], name)
 
     @torch.no_grad()
     def content_targets(self, content: torch.Tensor) -> dict[str, torch.Tensor]:
