@@ -7,6 +7,7 @@ from PIL import Image
 
 from allaprima.baseline.compare import compare_photos
 from allaprima.core.checks import check_kind, check_path
+from allaprima.core.contract import SMALLEST
 from allaprima.core.events import Listener, Task, Wrote, ignore
 from allaprima.core.files import write_atomically
 from allaprima.infer.stylizer import Stylizer
@@ -93,7 +94,9 @@ def _compare(trainer, model, listener):
     names, photos = trainer.photos.names[:COMPARED], []
     for photo in trainer.photos.held_out[:COMPARED]:
         image = Image.fromarray(photo.permute(1, 2, 0).cpu().numpy())
-        image.thumbnail((COMPARED_SIZE, COMPARED_SIZE))
+        # of a long and narrow photo the optimizer needs as many rows as a network
+        side = max(COMPARED_SIZE, SMALLEST * max(image.size) // min(image.size))
+        image.thumbnail((side, side))
         photos.append(np.asarray(image))
     task = Task(
         listener, "report", len(photos) * (ITERATIONS + 1), about="Comparing with the optimizer, for the report."

@@ -1,4 +1,4 @@
-"""Every parameter of every public function of baseline and insight, given a value of a wrong type: one sentence."""
+"""Every parameter of every public function of train, baseline and insight, given a value of a wrong type: one sentence."""
 
 import inspect
 
@@ -16,10 +16,12 @@ from allaprima.insight.invariance import invariance
 from allaprima.insight.occlusion import occlusion
 from allaprima.insight.reconstruct import reconstruct
 from allaprima.insight.report import write_report
+from allaprima.train.run import train_style
 from conftest import PHOTOS
 
 PHOTO, PAINTING = PHOTOS / "fig.jpg", PHOTOS / "brushes.jpg"
 GIVEN = {  # function: what it is given besides the wrong value
+    train_style: {"style": PAINTING, "output": "out.onnx"},
     optimize: {"content": PHOTO, "styles": [PAINTING]},
     optimize_files: {"content": PHOTO, "styles": [PAINTING], "output": "out.png"},
     compare: {"photos": [PHOTO], "style": PAINTING},
@@ -39,6 +41,9 @@ UNCHECKED = {
     "balanced",
     "keep_colors",
     "overwrite",
+    "resume",
+    "stop",
+    "changes",
     "wall_seconds",
 }  # callables, switches, a number
 CASES = [
