@@ -48,6 +48,18 @@ def find_photos(folder, least=TOP) -> list[Path]:
     return files
 
 
+def check_usable(files, skipped: list[str], least: int, listener: Listener) -> None:
+    """Tell that some of the photos `files` are skipped, for the reasons given.
+
+    Raises AllaprimaError when fewer than `least` are left.
+    """
+    left = len(files) - len(skipped)
+    if left < least:
+        raise AllaprimaError(f"{left} of {len(files)} photos can be used, and it takes at least {least}: {skipped[0]}")
+    if skipped:
+        listener(Warned(f"{len(skipped)} files are skipped; the first: {skipped[0]}"))
+
+
 @torch.no_grad()
 def top_activations(network: LossNetwork, layer: str, files, size=512, each=lambda: None) -> tuple[list, list]:
     """The nine strongest activations of every map of a layer, each in another photo: [C] lists of Hit, best first.
@@ -154,12 +166,7 @@ def features(
     many = f"the top nine activations of {len(maps or []) or count} maps of {layer} over {len(files)} photos"
     task = Task(listener, "photos", len(files), "photos", writing(output, many))
     hits, skipped = top_activations(network, layer, files, size, task.advance)
-    if len(files) - len(skipped) < TOP:
-        raise AllaprimaError(
-            f"{len(files) - len(skipped)} of {len(files)} photos can be used, and nine are needed: {skipped[0]}"
-        )
-    if skipped:
-        listener(Warned(f"{len(skipped)} files are skipped; the first: {skipped[0]}"))
+    check_usable(files, skipped, TOP, listener)
     excited = [number for number, found in enumerate(hits) if len(found) == TOP]
     if not maps:
         maps = sorted(np.random.default_rng(seed).permutation(excited)[:count].tolist())
