@@ -101,6 +101,8 @@ def test_values_come_in_the_types_that_people_have(tmp_path):
     (tmp_path / "windows.toml").write_bytes("\ufeffsteps = 7\r\nstyle_layers = 'relu1_2'\r\n".encode())
     settings = make_settings("cpu", tmp_path / "windows.toml")
     assert settings.steps == 7 and settings.style_layers == {"relu1_2": 1.0}
+    (tmp_path / "option.toml").write_text("from = 'scratch'")  # the option's other name, as --from
+    assert make_settings("cpu", tmp_path / "option.toml").start == "scratch"
     assert parse_layers("relu3_3, relu4_3=0.5") == {"relu3_3": 1.0, "relu4_3": 0.5}
 
 

@@ -245,8 +245,11 @@ def change(settings: Settings, *layers: dict) -> Settings:
 
 
 def _read_config(file) -> dict:
+    options = [(option, each.name) for each in fields(Settings) for option in each.metadata["options"] or ()]
+    names = {option.removeprefix("--").replace("-", "_"): name for option, name in options}
     try:
-        return tomllib.loads(Path(file).read_bytes().decode("utf-8-sig"))
+        given = tomllib.loads(Path(file).read_bytes().decode("utf-8-sig"))
+        return {names.get(key, key): value for key, value in given.items()}
     except FileNotFoundError as error:
         raise AllaprimaError(f"{file} does not exist: check the spelling of --config.") from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
