@@ -12,11 +12,20 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from allaprima.baseline.optimizer import Descent, Step, default_network, descend
-from allaprima.core.checks import StrPath, check_kind, check_path, check_paths, check_switch, check_whole
+from allaprima.core.checks import (
+    StrPath,
+    check_file,
+    check_kind,
+    check_path,
+    check_paths,
+    check_switch,
+    check_whole,
+)
 from allaprima.core.contract import Card
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Advanced, Listener, Started, Warned, Wrote, ignore
 from allaprima.media.pictures import check_picture_output, read_photo, read_rgb, write_rgb
+from allaprima.models.loss_network import LossNetwork
 from allaprima.models.perceptual import Objective, PerceptualLoss, balance
 from allaprima.models.tensors import as_style, to_image, to_tensor
 from allaprima.train.photos import Photos
@@ -159,10 +168,12 @@ def compare(
     loss_weights = loss_weights and check_path("loss_weights", loss_weights)
     if output is not None:
         inputs = [model, *photos, *([style] if style else [])]
-        output = check_picture_output(check_path("output", output), inputs, overwrite=overwrite, listener=listener)
+        output = check_picture_output(check_file("output", output), inputs, overwrite=overwrite, listener=listener)
     stylizer = Stylizer(model)
     images = [read_photo(photo, size) for photo in photos]
     loss, style_targets = training_loss(stylizer.card, style, loss_weights, listener)
+    for photo, image in zip(photos, images, strict=True):  # all, before the first takes its minutes
+        loss.check_size(image.shape[:2], photo)
     names = [photo.name for photo in photos]
     about = f"Comparing {model} with {iterations} iterations of L-BFGS on photos: {len(images)}."
     about += f" Writing {output}." if output else ""
@@ -196,22 +207,36 @@ def training_loss(card: Card, style=None, loss_weights=None, listener: Listener 
     settings = Settings(**named)  # which refuses what no training has: a card can be a stranger's
     network = default_network(settings.loss_network, settings.pooling, loss_weights, listener)
     device, image = network.mean.device, painting_of(card, style)
-    if image is None and not (card.grams and card.objective):
+    objective = _objective_of(card)
+    if image is None and not (objective and objective.style.keys() <= card.grams.keys()):
         raise AllaprimaError("The model file does not hold its painting: give it with --style.")
     painting = None if image is None else as_style(image, settings.style_size).to(device)
-    if card.objective:
-        try:
-            objective = Objective(**card.objective)
-        except TypeError as error:
-            raise AllaprimaError("The objective in the model file can't be read: export the model again.") from error
-    else:
+    if objective is None:
         listener(Warned("The model file does not hold its objective: J has the default layers and weights."))
         photos = Photos(size=256).batch(8, seed=0).to(device)
         objective = balance(network, cast(torch.Tensor, painting), photos, Objective())
     loss = PerceptualLoss(network, objective)
     if painting is None:
-        return loss, {layer: torch.from_numpy(gram)[None].to(device) for layer, gram in card.grams.items()}
+        return loss, {layer: _gram_of(card, layer, network) for layer in objective.style}
     return loss, loss.style_targets(painting)
+
+
+def _objective_of(card: Card) -> Objective | None:
+    """The objective that a card holds, if it does. Raises AllaprimaError when it can't be read."""
+    try:
+        return Objective(**card.objective) if card.objective else None
+    except (TypeError, AllaprimaError) as error:
+        raise AllaprimaError("The objective in the model file can't be read: export the model again.") from error
+
+
+def _gram_of(card: Card, layer: str, network: LossNetwork) -> torch.Tensor:
+    """The Gram matrix [1, C, C] of a layer that a card holds. Raises AllaprimaError when it is of another layer."""
+    gram, channels = card.grams[layer], network.channels(layer)
+    if gram.shape != (channels, channels):
+        raise AllaprimaError(
+            f"The Gram matrix in the model file is not one of {layer}: give the painting with --style."
+        )
+    return torch.from_numpy(gram)[None].to(network.mean.device)
 
 
 def painting_of(card: Card, style=None) -> Image.Image | None:

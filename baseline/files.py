@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from allaprima.baseline.optimizer import Descent, Result, Step, optimize, progress
-from allaprima.core.checks import check_kind, check_path, check_paths, check_whole
+from allaprima.core.checks import check_file, check_kind, check_path, check_paths, check_whole
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Listener, Started, Wrote, ignore
 from allaprima.core.files import check_outputs, write_atomically
@@ -27,12 +27,12 @@ def optimize_files(
     Raises AllaprimaError for files and values that can't be used.
     """
     content, styles = check_path("content", content), check_paths("styles", styles)
-    output = check_path("output", output)
+    output = check_file("output", output)
     picture_format(output)
     check_whole(1, size=size)
     check_whole(0, every=every)
     if trace:
-        trace = check_path("trace", trace)
+        trace = check_file("trace", trace)
         if trace.suffix.lower() not in (".csv", ".json"):
             raise AllaprimaError(f"The trace must be a .csv or .json file, not {trace}.")
     scales, descent = options.get("scales", 1), options.get("descent") or Descent()

@@ -22,11 +22,11 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from allaprima.core.checks import check_kind, check_positive, check_switch, check_whole
+from allaprima.core.checks import check_J, check_kind, check_positive, check_seed, check_switch, check_whole
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Advanced, Listener, Started, ignore
 from allaprima.media.luminance import REC601, keep_colors_of
-from allaprima.media.pictures import read_rgb
+from allaprima.media.pictures import as_rgb, read_rgb
 from allaprima.models.devices import default_device, fast_dtype
 from allaprima.models.loss_network import LossNetwork
 from allaprima.models.perceptual import Objective, PerceptualLoss, balance
@@ -128,7 +128,7 @@ def optimize(
     if init not in ("content", "noise", "style"):
         raise AllaprimaError(f"init must be content, noise or style, not {init!r}.")
     check_whole(1, scales=scales, **({} if style_size is None else {"style_size": style_size}))
-    check_whole(0, seed=seed)
+    check_seed(seed)
     check_switch(balanced=balanced, keep_colors=keep_colors)
     check_kind(Objective, objective=objective)
     check_kind(LossNetwork, network=network)
@@ -183,11 +183,11 @@ def progress(step: Step) -> Advanced:
 
 
 def _pixels(name, picture) -> np.ndarray | Image.Image:
-    """A picture, however it was given, as uint8 RGB."""
+    """A picture, however it was given, as uint8 sRGB."""
     if isinstance(picture, Path | str):
         return read_rgb(picture)
     if isinstance(picture, Image.Image):
-        return picture.convert("RGB")
+        return as_rgb(picture, name)
     if not isinstance(picture, np.ndarray):
         raise AllaprimaError(f"{name} must be a uint8 array, a PIL image or a path, not {type(picture).__name__}.")
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
@@ -334,8 +334,7 @@ def _balanced(network, paintings, shares, objective: Objective) -> Objective:
 
 def _without_idle_layers(objective: Objective) -> Objective:
     """A weight of 0 means that layers of that kind are not computed."""
-    if not (objective.alpha or objective.beta or objective.tv):
-        raise AllaprimaError("alpha, beta and tv are all 0: give at least one of them a weight.")
+    check_J(objective.content, objective.style, objective.alpha, objective.beta, objective.tv)
     return replace(
         objective, content=objective.content if objective.alpha else {}, style=objective.style if objective.beta else {}
     )

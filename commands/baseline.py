@@ -14,7 +14,7 @@ from allaprima.commands.styles import KeepColors, Overwrite
 from allaprima.commands.terminal import Terminal, say
 from allaprima.core.errors import AllaprimaError, import_with_extra
 
-J_IS = "J = alpha * content cost + beta * style cost: the number that the network and the optimizer both minimise."
+J_IS = "J = alpha * content cost + beta * style cost{}: the number that the network and the optimizer both minimise."
 EQUIVALENT_IS = (
     "Equivalent iteration: the first iteration of the optimizer, started from the photo, whose J is at or below that of "
     "the network's one pass."
@@ -24,7 +24,7 @@ EQUIVALENT_IS = (
 def baseline(
     content: Annotated[Path, Argument(help="The photo.")],
     styles: Annotated[list[Path], Argument(help="One painting or more.")],
-    output: Annotated[Path, Option("--output", "-o", help="The picture file to write.")],
+    output: Annotated[str, Option("--output", "-o", help="The picture file to write.")],
     size: Annotated[int, Option(help="Long side in pixels that the photo is scaled down to.")] = 512,
     style_size: Annotated[
         int | None,
@@ -51,7 +51,7 @@ def baseline(
     scales: Annotated[int, Option(help="Number of scales, coarse to fine; each is half the size of the next.")] = 1,
     keep_colors: KeepColors = False,
     trace: Annotated[
-        Path | None, Option(help="File for J and its parts by iteration, .csv or .json. Default: none.")
+        str | None, Option(help="File for J and its parts by iteration, .csv or .json. Default: none.")
     ] = None,
     every: Annotated[
         int, Option(help="Write the picture of every k-th iteration into the folder OUTPUT_steps; 0 writes none.")
@@ -65,7 +65,7 @@ def baseline(
     """Paint a photo with the slow Gatys optimizer: gradient descent on its pixels. Ctrl-C keeps the best picture so far.
 
     The number that it minimises is J = alpha * content cost + beta * style cost: the distance to the photo and to the
-    painting, as a loss network sees them.
+    painting, as a loss network sees them. --tv adds tv * total variation.
 
     Example: allaprima baseline photo.jpg painting.jpg -o painted.png --keep-colors
     """
@@ -113,7 +113,7 @@ def compare(
     model: Annotated[str, Option("--model", "-m", help="A model file, or the name of a style.")],
     style: Annotated[Path | None, Option(help="The painting, where the model file does not hold it.")] = None,
     output: Annotated[
-        Path | None, Option("--output", "-o", help="Picture file to write, with all pictures side by side.")
+        str | None, Option("--output", "-o", help="Picture file to write, with all pictures side by side.")
     ] = None,
     size: Annotated[int, Option(help="Long side in pixels that the photos are scaled down to.")] = 384,
     iterations: Annotated[int, Option(help="Number of iterations of L-BFGS.")] = 200,
@@ -122,7 +122,8 @@ def compare(
 ):
     """Compare a trained style with the optimizer: J, costs, seconds, and the equivalent iteration.
 
-    J = alpha * content cost + beta * style cost: the number that the network and the optimizer both minimise.
+    J = alpha * content cost + beta * style cost, and + tv * total variation of a style that was trained with --tv: the
+    number that the network and the optimizer both minimise.
     Equivalent iteration: the first iteration of the optimizer, started from the photo, whose J is at or below that of
     the network's one pass.
 
@@ -145,20 +146,24 @@ def compare(
 
 
 def _print_table(names, rows):
-    """For each photo the costs and seconds of the network and of the optimizer, and what one pass is worth."""
+    """For each photo the costs and seconds of the network and of the optimizer, and what one pass is worth.
+
+    Total variation is among them where the model was trained with it, and so it is a part of J.
+    """
+    tv = any(row.network_costs["tv"] for row in rows)
+    shown = ["J", "content", "content_as_written", "style"] + ["tv"] * tv
     table = Table("photo", box=box.SIMPLE_HEAD)
     table.add_column("by", no_wrap=True)
-    for head in ("J", "content", "as written", "style", "seconds"):
-        table.add_column(head, justify="right")
+    for head in (*shown, "seconds"):
+        table.add_column(head.removeprefix("content_").replace("_", " "), justify="right")
     for name, row in zip(names, rows):
         for label, costs, seconds in _lines(row):
-            values = (costs[key] for key in ("J", "content", "content_as_written", "style"))
-            table.add_row(escape(name), label, *(f"{value:.4g}" for value in values), f"{seconds:.3g}")
+            table.add_row(escape(name), label, *(f"{costs[key]:.4g}" for key in shown), f"{seconds:.3g}")
             name = ""
         table.add_section()
     stdout = Console(highlight=False)
     stdout.print(table)
-    stdout.print(J_IS, EQUIVALENT_IS, sep="\n", soft_wrap=True)
+    stdout.print(J_IS.format(" + tv * total variation" if tv else ""), EQUIVALENT_IS, sep="\n", soft_wrap=True)
     for name, row in zip(names, rows):
         stdout.print(f"{name}: {_worth(row)}.", soft_wrap=True, markup=False)
 

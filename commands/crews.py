@@ -33,7 +33,8 @@ LOOK_EVERY = 0.5  # seconds between looks whether to stop
 
 @dataclass(frozen=True)
 class Job:
-    """A painting to train. settings: None for those of its checkpoint, with `changes`. about: `name`, `credit`, `licence`."""
+    """A painting to train. settings: None for those of its checkpoint, with `changes`. about: `name`, `credit`, `licence`, and
+    whether the `painting` goes into the model file, each None for what the checkpoint has."""
 
     style: Path
     output: Path
@@ -41,8 +42,7 @@ class Job:
     changes: dict[str, Any] = field(default_factory=dict)
     resume: bool = False
     overwrite: bool = False
-    about: dict[str, str] = field(default_factory=dict)
-    painting: bool = True
+    about: dict[str, Any] = field(default_factory=dict)
     report: bool = True
 
     @property
@@ -99,13 +99,14 @@ def _targets(styles: list[Path], given: str | None) -> list[Path]:
 
 
 def _is_finished(job: Job) -> bool:
-    """Whether no step is left and its files are there."""
+    """Whether no step is left, and its files are there and say what they shall."""
     checkpoints = import_with_extra("allaprima.train.checkpoint")
     tensors, values = checkpoints.read_checkpoint(checkpoints.checkpoint_of(job.output))
     steps = (job.settings.steps if job.settings else job.changes.get("steps")) or values["settings"].steps
-    return (
-        len(tensors["history"]) >= steps and os.path.exists(job.output) and (os.path.exists(job.page) or not job.report)
-    )
+    about = values.get("about", {})
+    same = all(value in (None, about.get(key)) for key, value in job.about.items())
+    done = len(tensors.get("history", ())) >= steps
+    return done and same and os.path.exists(job.output) and (os.path.exists(job.page) or not job.report)
 
 
 def carry_out(job: Job, device, listener: Listener, stopping: AbstractContextManager[Callable[[], bool]]) -> None:
@@ -114,13 +115,13 @@ def carry_out(job: Job, device, listener: Listener, stopping: AbstractContextMan
     training, ranks = import_with_extra("allaprima.train.run"), import_with_extra("allaprima.train.ranks")
     if job.report and ranks.is_first():
         check_output(job.page, [job.style], overwrite=job.overwrite, listener=listener)
-    how = {"resume": job.resume, "overwrite": job.overwrite, "device": device, "listener": listener}
+    how = {"resume": job.resume, "overwrite": job.overwrite, "device": device, "listener": listener, "about": job.about}
     trainer = training.begin(job.style, job.output, job.settings, **how, **job.changes)
     with stopping as stop:
         training.run(trainer, job.output, listener=listener, stop=stop)
     if not ranks.is_first():
         return
-    training.write_model(trainer, job.style, job.output, **job.about, painting=job.painting, listener=listener)
+    training.write_model(trainer, job.style, job.output, listener)
     if job.report:
         write_report = import_with_extra("allaprima.insight.report").write_report
         write_report(job.page, trainer, job.style, job.output, time.perf_counter() - began, listener)

@@ -14,7 +14,7 @@ app = Typer(
     help="Look into the networks: what they see, keep and ignore, and where J, the loss, comes from.",
 )
 
-Page = Annotated[Path, Option("--output", "-o", help="Page to write, .html; its pictures go into a .png beside it.")]
+Page = Annotated[str, Option("--output", "-o", help="Page to write, .html; its pictures go into a .png beside it.")]
 Network = Annotated[str, Option("--loss-network", help="Loss network: vgg16_oxford, vgg16 or vgg19.")]
 Weights = Annotated[Path | None, Option("--loss-weights", help="Local file of the loss network's weights.")]
 
@@ -25,7 +25,7 @@ def features(
         Path | None, Argument(help="A folder with at least nine photos. Default: the bundled photos.")
     ] = None,
     layer: Annotated[str, Option(help="Layer of the loss network, for example relu3_3.")] = "relu3_3",
-    output: Page = Path("features.html"),
+    output: Page = "features.html",
     maps: Annotated[
         str | None, Option(help="Numbers of the feature maps to show, for example 3,17. Default: random ones.")
     ] = None,
@@ -61,7 +61,7 @@ def evolution(
     layers: Annotated[
         str | None, Option(help="Layers of the style network, with commas between them. Default: at most six.")
     ] = None,
-    output: Page = Path("evolution.html"),
+    output: Page = "evolution.html",
     count: Annotated[int, Option(help="Number of features of each layer.")] = 2,
     seed: Annotated[int, Option(help="Random seed.")] = 0,
     size: Annotated[int, Option(help="Long side in pixels that the photos are scaled down to.")] = 256,
@@ -90,7 +90,7 @@ def invariance(
     layers: Annotated[
         str, Option(help="Layers of the loss network, with commas between them.")
     ] = "relu1_2,relu2_2,relu3_3,relu4_3,relu5_3",
-    output: Page = Path("invariance.html"),
+    output: Page = "invariance.html",
     count: Annotated[int, Option(help="Number of photos that are taken from the folder.")] = 5,
     window: Annotated[int, Option(help="Side in pixels of the part of a photo that the network sees.")] = 224,
     loss_network: Network = "vgg16_oxford",
@@ -117,7 +117,7 @@ def invariance(
 def occlusion(
     photos: Annotated[list[Path], Argument(help="One or more photos.")],
     layer: Annotated[str, Option(help="Layer of the loss network, for example relu5_3.")] = "relu5_3",
-    output: Page = Path("occlusion.html"),
+    output: Page = "occlusion.html",
     size: Annotated[int, Option(help="Long side in pixels that the photos are scaled down to.")] = 320,
     square: Annotated[int, Option(help="Side of the grey square in pixels.")] = 64,
     stride: Annotated[int, Option(help="Distance in pixels from one place of the square to the next.")] = 20,
@@ -156,7 +156,7 @@ def correspondence(
     layers: Annotated[
         str, Option(help="Layers of the loss network, with commas between them.")
     ] = "relu3_3,relu4_3,relu5_3",
-    output: Page = Path("correspondence.html"),
+    output: Page = "correspondence.html",
     window: Annotated[
         int, Option(help="Side in pixels that the square around each picture's parts is scaled to.")
     ] = 224,
@@ -189,7 +189,7 @@ def correspondence(
 def reconstruct(
     photo: Annotated[Path, Argument(help="The photo, for the content.")],
     painting: Annotated[Path, Argument(help="The painting, for the style.")],
-    output: Page = Path("reconstruct.html"),
+    output: Page = "reconstruct.html",
     content_layers: Annotated[
         str, Option(help="Content layers; one picture is made from each.")
     ] = "relu1_2,relu2_2,relu3_2,relu4_2,relu5_2",
@@ -227,7 +227,7 @@ def loss(
     photo: Annotated[Path, Argument(help="The photo.")],
     model: Annotated[str, Option("--model", "-m", help="A model file, or the name of a style.")],
     style: Annotated[Path | None, Option(help="The painting, where the model file does not hold it.")] = None,
-    output: Page = Path("loss.html"),
+    output: Page = "loss.html",
     size: Annotated[int, Option(help="Long side in pixels that the photo is scaled down to.")] = 512,
     loss_weights: Weights = None,
     overwrite: Overwrite = False,
@@ -235,7 +235,7 @@ def loss(
     """Show where J, the loss of a stylized photo, comes from: costs by layer, and heat maps over the picture.
 
     J = alpha * content cost + beta * style cost: the distance to the photo and to the painting, as a loss network sees
-    them.
+    them; and + tv * total variation of a style that was trained with --tv.
 
     Example: allaprima inspect loss photo.jpg -m starry.onnx
     """

@@ -56,13 +56,13 @@ def train(
     overwrite: Annotated[
         bool, Option("--overwrite", help="Replace a model and a training that are there already.")
     ] = False,
-    name: Annotated[str, Option(help="Name of the style, for the model file.")] = "",
-    credit: Annotated[str, Option(help="Who painted it, for the model file.")] = "",
-    licence: Annotated[str, Option(help="Licence of the model, for the model file.")] = "",
-    no_painting: Annotated[
-        bool,
-        Option("--no-painting", help="Keep the painting out of the model file; its Gram matrices are stored instead."),
-    ] = False,
+    name: Annotated[str | None, Option(help="Name of the style, for the model file.")] = None,
+    credit: Annotated[str | None, Option(help="Who painted it, for the model file.")] = None,
+    licence: Annotated[str | None, Option(help="Licence of the model, for the model file.")] = None,
+    painting: Annotated[
+        bool | None,
+        Option(help="Put the painting into the model file, as is the default, or its Gram matrices instead."),
+    ] = None,
     report: Annotated[bool, Option(help="Write a report: pictures, curves, the comparison with the optimizer.")] = True,
     device: Annotated[str | None, Option(help="cpu, cuda or mps. Default: the best there is.")] = None,
     gpus: Annotated[
@@ -85,8 +85,8 @@ def train(
         console.quiet = console.quiet or not ranks.is_first()
         crews = crews_for(len(styles), gpus, device)
         settings = make_settings(place.type, config, processes=max(ranks.count(), *map(len, crews), 1), **changes)
-        about = {"name": name, "credit": credit, "licence": licence}
-        how = {"overwrite": overwrite, "about": about, "painting": not no_painting, "report": report}
+        about = {"name": name, "credit": credit, "licence": licence, "painting": painting}
+        how = {"overwrite": overwrite, "about": about, "report": report}
         jobs = make_jobs(styles, output, settings, None if config else changes, resume, **how)
         say("Ctrl-C saves the training, and --resume continues it." if jobs else "All of them are trained already.")
         if crews:
@@ -98,9 +98,8 @@ def train(
             try:
                 carry_out(job, place, terminal if ranks.is_first() else ignore, stop_signals())
             except training.Stopped as stopped:
-                told = [f"--{key}={value}" for key, value in about.items() if value]  # not in the checkpoint
-                told += ["--no-painting"] * no_painting + ["--no-report"] * (not report)
-                again = shlex.join(["allaprima", "train", str(job.style), "-o", str(job.output), "--resume", *told])
+                again = ["allaprima", "train", str(job.style), "-o", str(job.output), "--resume"]
+                again = shlex.join(again + ["--no-report"] * (not report))  # which is not in the checkpoint
                 saved = f"Saved step {stopped.step} in {stopped.checkpoint}. To continue: {again}"
     if saved:
         say(saved)

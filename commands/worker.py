@@ -63,7 +63,7 @@ def _train(folder: Path, tell: Listener) -> None:
     else:
         length = {"steps": job["steps"]} if job["steps"] else {"minutes": job["minutes"]}
         how = {"settings": make_settings(device.type, style_size=job["style_size"], **length)}
-    trainer = training.begin(style, output, device=device, listener=tell, **how)
+    trainer = training.begin(style, output, device=device, listener=tell, about={"name": job["name"]}, **how)
     moments = Moments(trainer, folder)
 
     def stepping(event: Event):
@@ -82,7 +82,7 @@ def _train(folder: Path, tell: Listener) -> None:
     with suppress(training.Stopped):
         training.run(trainer, output, listener=stepping, stop=stop.is_set)
         moments.write()
-        training.write_model(trainer, style, output, name=job["name"], listener=tell)
+        training.write_model(trainer, style, output, tell)
         page, seconds = output.with_suffix(".html"), time.perf_counter() - began
         write_report(page, trainer, style, output, seconds, reporting)
 

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from pathlib import Path
 from typing import TypeGuard, cast
@@ -11,6 +11,17 @@ from allaprima.core.errors import AllaprimaError
 
 StrPath = str | os.PathLike[str]
 LONGEST = 999_999  # px: a side of a size that is asked for
+LARGEST_SEED = 2**32 - 1  # that every generator of numpy and torch takes
+
+
+def is_finite(value: object) -> TypeGuard[float]:
+    """Is it a finite number, True and False not being any?"""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond all floats
+        return False
 
 
 def check_whole(least: int, most: float = math.inf, **values: object) -> None:
@@ -24,7 +35,7 @@ def check_whole(least: int, most: float = math.inf, **values: object) -> None:
 def check_positive(**values: object) -> None:
     """Raise AllaprimaError for the first value that is not a finite number above 0."""
     for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < math.inf:
+        if not (is_finite(value) and value > 0):
             raise AllaprimaError(f"{name} must be a number above 0, not {value!r}.")
 
 
@@ -33,6 +44,41 @@ def check_switch(**values: object) -> None:
     for name, value in values.items():
         if not isinstance(value, bool):
             raise AllaprimaError(f"{name} must be True or False, not {value!r}.")
+
+
+def check_seed(seed: object) -> None:
+    """Raise AllaprimaError unless it is a whole number from 0 to LARGEST_SEED."""
+    check_whole(0, LARGEST_SEED, seed=seed)
+
+
+def check_weight(**values: object) -> None:
+    """Raise AllaprimaError for the first value that is not a finite number of at least 0."""
+    for name, value in values.items():
+        if not _is_weight(value):
+            raise AllaprimaError(f"{name} must be a number of at least 0, not {value!r}.")
+
+
+def check_layer_weights(**values: object) -> None:
+    """Raise AllaprimaError for the first value that is not a dict of names of layers and their weights."""
+    for name, value in values.items():
+        layers = cast("Mapping[object, object]", value if isinstance(value, dict) else {None: None})
+        if not all(isinstance(layer, str) and _is_weight(weight) for layer, weight in layers.items()):
+            raise AllaprimaError(
+                f"{name} must be names of layers, each with a weight of at least 0, such as relu3_3=1,relu4_3=0.5, "
+                f"not {value!r}."
+            )
+
+
+def check_J(content: Mapping[str, float], style: Mapping[str, float], alpha: float, beta: float, tv: float) -> None:
+    """Raise AllaprimaError for weights by which every picture has a J of 0."""
+    if not ((alpha and any(content.values())) or (beta and any(style.values())) or tv):
+        raise AllaprimaError(
+            "The weights of J are all 0: give alpha and a content layer, beta and a style layer, or tv a weight above 0."
+        )
+
+
+def _is_weight(value: object) -> bool:
+    return is_finite(value) and value >= 0
 
 
 def check_kind(kind: type, **values: object) -> None:
@@ -65,6 +111,14 @@ def check_model_name(path: Path) -> None:
     """Raise AllaprimaError where a model file would be written without the ending that it is known by."""
     if path.suffix.lower() != ".onnx":
         raise AllaprimaError(f"{path} does not end in .onnx: give the model file a name such as {path.stem}.onnx.")
+
+
+def check_file(name: str, value: object) -> Path:
+    """`check_path` for a file that will be written, which no path with a slash at its end names."""
+    path = check_path(name, value)
+    if names_folder(cast(StrPath, value)):
+        raise AllaprimaError(f"{value} is a folder. Give a file name inside it.")
+    return path
 
 
 def names_folder(path: StrPath) -> bool:

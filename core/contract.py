@@ -6,7 +6,6 @@ import re
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from numbers import Real
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from allaprima.core import __version__
-from allaprima.core.checks import LONGEST, check_switch
+from allaprima.core.checks import LONGEST, check_switch, is_finite
 from allaprima.core.errors import AllaprimaError
 
 FORMAT = 2  # of model files; 1 had an optional `strength`, a scalar, and said where its trainer kept the painting
@@ -129,12 +128,7 @@ class Card:
 
 def _within(value: object, least: float, most: float) -> bool:
     """Is it a number, True and False not being any, of that range?"""
-    if isinstance(value, bool) or not isinstance(value, Real):
-        return False
-    try:
-        return least <= float(value) <= most
-    except OverflowError:  # a whole number beyond all floats
-        return False
+    return is_finite(value) and least <= value <= most
 
 
 def _to_text(value: Any) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import cast
 
 from allaprima.core import __version__
-from allaprima.core.checks import StrPath, check_path, check_switch
+from allaprima.core.checks import StrPath, check_file, check_path, check_switch
 from allaprima.core.errors import AllaprimaError, explain_os_error
 from allaprima.core.events import Listener, Warned, ignore
 
@@ -51,7 +51,7 @@ def check_outputs(
     replaced.
     """
     check_switch(overwrite=overwrite)
-    outputs = [check_path("output", path) for path in paths]
+    outputs = [check_file("output", path) for path in paths]
     there = {identity(path) for path in inputs if os.path.exists(path)}
     seen: set[object] = set()
     for path in outputs:

@@ -12,7 +12,7 @@ from itertools import islice
 import cv2
 import numpy as np
 
-from allaprima.core.checks import check_path, check_whole
+from allaprima.core.checks import check_file, check_whole
 from allaprima.core.contract import Controls
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Advanced, Listener, Started, Wrote, ignore
@@ -161,7 +161,7 @@ def bench_video(
     """
     check_whole(2, frames=frames)
     if output is not None:
-        output = check_path("output", output)
+        output = check_file("output", output)
         picture_format(output)
         check_outputs([output], [source], overwrite=overwrite, listener=listener)
     stylizer = Stylizer(model, provider, threads, foreign, one_size=True)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from allaprima.core.checks import check_kind, check_path, check_whole
+from allaprima.core.checks import check_kind, check_path, check_seed, check_whole
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Listener, Task, ignore
 from allaprima.insight.deconvnet import check_layers, check_picture
@@ -163,7 +163,7 @@ def correspondence(
     """
     check_whole(1, window=window, square=square)
     check_whole(2, draws=draws)
-    check_whole(0, seed=seed)
+    check_seed(seed)
     check_kind(LossNetwork, network=network)
     network, layers = network or LossNetwork(), check_layers("layers", layers)
     for layer in layers:

@@ -1,4 +1,4 @@
-"""Where J comes from: the content and the style cost of a stylized picture, by layer and by place.
+"""Where J comes from: the costs of a stylized picture, by layer and by place.
 
 Gatys, Ecker and Bethge, *Image Style Transfer Using Convolutional Neural Networks*, CVPR 2016, sections 2.1 and 2.2,
 define the costs (models/perceptual.py has them); spreading them over the picture is ours.
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 from allaprima.baseline.compare import painting_of, training_loss
 from allaprima.core.checks import check_path, check_whole
@@ -25,10 +26,11 @@ from allaprima.models.tensors import to_tensor
 class LayerCost:
     """One layer's part of J.
 
-    kind: "content" or "style". cost: per element for content, J_style[l] for style. photo_cost: that of the untouched
-    photo; 0 for content. weight: of the cost in J, so that J is the sum of weight * cost. energy: the mean square of
-    the activations over that of the painting's (style) or the photo's (content): below 1, the picture has too little of
-    what the layer sees. shares: float [h, w], the part of `cost` that each place of the layer has; they sum to `cost`.
+    kind: "content", "style", or "tv", the total variation of the layer "pixels", where it is a part of J. cost: per
+    element for content, J_style[l] for style. photo_cost: that of the untouched photo; 0 for content. weight: of the cost
+    in J, so that J is the sum of weight * cost. energy: the mean square of the activations over that of the painting's
+    (style) or the photo's (content, tv): below 1, the picture has too little of what the layer sees. shares: float [h, w],
+    the part of `cost` that each place of the layer has; they sum to `cost`.
     """
 
     kind: str
@@ -38,6 +40,15 @@ class LayerCost:
     photo_cost: float
     energy: float
     shares: np.ndarray
+
+    @property
+    def part(self) -> float:
+        """Of J."""
+        return self.weight * self.cost
+
+    def percent(self, J: float) -> str:
+        """Its part of J for a table; a J of 0 has no parts."""
+        return f"{self.part / J if J else 0:.0%}"
 
 
 def content_shares(activations: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -64,16 +75,21 @@ def style_shares(activations: torch.Tensor, target: torch.Tensor) -> torch.Tenso
     return (along - constant) / (4 * channels**2 * places)
 
 
+def variation_shares(images: torch.Tensor) -> torch.Tensor:
+    """The part of each pixel in the total variation of images [N, 3, H, W], that of its right and lower edge: [N, H, W]."""
+    across = (images[..., 1:] - images[..., :-1]).square()
+    down = (images[..., 1:, :] - images[..., :-1, :]).square()
+    return F.pad(across.sum(1) / across[0].numel(), (0, 1)) + F.pad(down.sum(1) / down[0].numel(), (0, 0, 0, 1))
+
+
 @torch.no_grad()
 def layer_costs(loss: PerceptualLoss, style_targets: dict, photo: np.ndarray, painted: np.ndarray) -> list[LayerCost]:
     """What J of the picture `painted` for `photo` is made of. Pictures: uint8 [H, W, 3]; targets: as PerceptualLoss has
-    them. Total variation, off in nearly all trainings, is left out."""
+    them."""
     goal, device = loss.objective, loss.network.mean.device
     layers = [*goal.content, *goal.style]
-    taps, before = (
-        {name: a.float() for name, a in loss.network(to_tensor(picture).to(device), layers).items()}
-        for picture in (painted, photo)
-    )
+    picture, original = (to_tensor(pixels).to(device) for pixels in (painted, photo))
+    taps, before = ({name: a.float() for name, a in loss.network(seen, layers).items()} for seen in (picture, original))
     rows = []
     for layer, weight in goal.content.items():
         shares = content_shares(taps[layer], before[layer])
@@ -85,6 +101,10 @@ def layer_costs(loss: PerceptualLoss, style_targets: dict, photo: np.ndarray, pa
         cost, photo_cost = shares.sum().item(), style_shares(before[layer], target).sum().item()
         energy = (taps[layer].square().sum(1).mean() / target.diagonal(dim1=1, dim2=2).sum()).item()
         rows.append(LayerCost("style", layer, goal.beta * weight, cost, photo_cost, energy, _numpy(shares)))
+    if goal.tv:
+        shares, photo_cost = variation_shares(picture), variation_shares(original).sum().item()
+        energy = (picture.square().mean() / original.square().mean()).item()
+        rows.append(LayerCost("tv", "pixels", goal.tv, shares.sum().item(), photo_cost, energy, _numpy(shares)))
     return rows
 
 
@@ -117,31 +137,27 @@ def costs(
     stylizer = Stylizer(model)
     image = read_photo(photo, size)
     loss, targets = training_loss(stylizer.card, style, loss_weights, listener)
-    loss.network.check_size(image.shape[:2], [*loss.objective.content, *loss.objective.style])
+    loss.check_size(image.shape[:2], photo)
     what = f"the costs of {photo} in the style of {model}, by layer and place"
     task = Task(listener, "costs", 2, about=writing(output, what))
     painted = stylizer(image)
     task.advance()
     rows = layer_costs(loss, targets, image, painted)
     task.advance()
-    J = sum(row.weight * row.cost for row in rows)
-    photo_J = sum(row.weight * row.photo_cost for row in rows)
-    lines = [
-        [r.kind, r.layer, r.weight, r.cost, r.photo_cost, r.energy, r.weight * r.cost, f"{r.weight * r.cost / J:.0%}"]
-        for r in rows
-    ]
+    J, photo_J = sum(row.part for row in rows), sum(row.weight * row.photo_cost for row in rows)
+    lines = [[r.kind, r.layer, r.weight, r.cost, r.photo_cost, r.energy, r.part, r.percent(J)] for r in rows]
     head = ["kind", "layer", "weight in J", "cost", "cost of the photo itself", "energy", "part of J", ""]
     maps = _figure(image, painted, *_painting(stylizer.card, style), rows)
     write(
         output,
         f"{photo.name} in the style of {Path(model).stem}: where J comes from",
         [
-            f"J is alpha * content cost + beta * style cost, what training minimised. Here it is {J:.4g}; that of the "
-            f"untouched photo is {photo_J:.4g}. Energy: the mean square of the activations, divided by the painting's "
-            "(style) or the photo's (content).",
+            f"J is {loss.objective.formula}, what training minimised. Here it is {J:.4g}; that of the untouched photo is "
+            f"{photo_J:.4g}. Energy: the mean square of the activations, divided by the painting's (style) or the photo's "
+            "(content, tv).",
             Table(head, lines),
             Row([(maps, "The costs by place, in multiples of the average place.")]),
-            "Content: where the picture has lost the photo; the map is 0 or more. Style: red places drive the picture away "
+            "Content: where the picture has lost the photo; tv: where neighbouring pixels differ. Both maps are 0 or more. Style: red places drive the picture away "
             "from the painting, at the layer's own scale; blue places bring it nearer. The average over a map is 1.",
         ],
         listener,
@@ -158,9 +174,9 @@ def _painting(card, style):
 
 
 def _figure(photo, painted, painting, title, rows):
-    content = [row for row in rows if row.kind == "content"]
+    others = [row for row in rows if row.kind != "style"]
     style = [row for row in rows if row.kind == "style"]
-    columns = max(3 + len(content), len(style), 1)
+    columns = max(3 + len(others), len(style))
     height, width = photo.shape[:2]
     drawing = figure(330 * columns, 2 * (50 + round(290 * height / width)))
     axes = drawing.subplots(2, columns, squeeze=False)
@@ -169,14 +185,14 @@ def _figure(photo, painted, painting, title, rows):
     for ax, picture, name in zip(axes[0], (photo, painted, painting), ("photo", "painted", title), strict=False):
         ax.imshow(picture)
         ax.set_title(name)
-    grey, J = painted.mean(2), sum(row.weight * row.cost for row in rows)
-    for line, maps in ((axes[0, 3:], content), (axes[1], style)):
+    grey, J = painted.mean(2), sum(row.part for row in rows)
+    for line, maps in ((axes[0, 3:], others), (axes[1], style)):
         for ax, row in zip(line, maps, strict=False):
-            _heat(drawing, ax, grey, row, row.weight * row.cost / J)
+            _heat(drawing, ax, grey, row, row.percent(J))
     return drawn(drawing)
 
 
-def _heat(drawing, ax, grey, row, part):
+def _heat(drawing, ax, grey, row, percent):
     """A map in multiples of its mean, over the picture in grey."""
     values = row.shares / max(abs(row.shares.mean()), 1e-30)
     limit = max(np.percentile(np.abs(values), 99), 1e-30)
@@ -184,5 +200,5 @@ def _heat(drawing, ax, grey, row, part):
     ax.imshow(grey, cmap="gray", vmin=0, vmax=255, extent=extent)
     colours, least = ("RdBu_r", -limit) if row.kind == "style" else ("inferno", 0)
     shown = ax.imshow(values, cmap=colours, vmin=least, vmax=limit, alpha=0.7, extent=extent)
-    ax.set_title(f"{row.kind}, {row.layer}: {part:.0%} of J")
+    ax.set_title(f"{row.kind}, {row.layer}: {percent} of J")
     drawing.colorbar(shown, ax=ax, shrink=0.8)

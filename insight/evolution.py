@@ -20,12 +20,12 @@ from torch import nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from allaprima.core.checks import check_path, check_whole
+from allaprima.core.checks import check_path, check_seed, check_whole
 from allaprima.core.contract import SMALLEST
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Listener, Task, ignore
 from allaprima.insight.deconvnet import as_picture, check_layers, pixels
-from allaprima.insight.features import find_photos
+from allaprima.insight.features import check_usable, find_photos
 from allaprima.insight.page import Row, Table
 from allaprima.insight.sheet import check_page, drawn, enlarge, figure, grid, write, writing
 from allaprima.media.pictures import read_photo
@@ -156,16 +156,22 @@ def guided_projection(network: Transformer, picture: torch.Tensor, layer: str, c
 
 
 @torch.no_grad()
-def follow(snapshots: list[Snapshot], layers, files, size, each=lambda: None):
+def follow(snapshots: list[Snapshot], layers, files, size, each=lambda count: None):
     """Look at every photo with every snapshot, one photo in memory at a time.
 
-    Returns the Strongest of each snapshot, layer and map, [{layer: [C]}, ...], and the likeness of each snapshot's
-    features to the last one's, {layer: [snapshots]}: their correlation over places and maps, each map around its mean,
-    averaged over the photos.
+    Returns the Strongest of each snapshot, layer and map, [{layer: [C]}, ...]; the likeness of each snapshot's features to
+    the last one's, {layer: [snapshots]}: their correlation over places and maps, each map around its mean, averaged over
+    the photos; and {file: sentence} of the photos that are skipped, as they can't be read or are too small.
     """
     best, likeness = [{} for _ in snapshots], {layer: np.zeros(len(snapshots)) for layer in layers}
+    skipped = {}
     for number, file in enumerate(files):
-        picture = to_tensor(read_photo(file, size))
+        try:
+            picture = _picture(file, size)
+        except AllaprimaError as error:
+            skipped[file] = str(error)
+            each(len(snapshots))
+            continue
         last = activations(snapshots[-1].network, picture, layers)
         for index, snapshot in enumerate(snapshots):
             taps = activations(snapshot.network, picture, layers)
@@ -178,9 +184,22 @@ def follow(snapshots: list[Snapshot], layers, files, size, each=lambda: None):
                         known[channel] = Strongest(value, number, *divmod(place, maps.shape[2]))
                 # in float64: of the many numbers of a large map, float32 leaves a likeness to itself of 0.99998
                 a, b = (t - t.mean((1, 2), keepdim=True) for t in (maps.double(), last[layer][0].double()))
-                likeness[layer][index] += F.cosine_similarity(a.flatten(), b.flatten(), dim=0).item() / len(files)
-            each()
-    return best, likeness
+                likeness[layer][index] += F.cosine_similarity(a.flatten(), b.flatten(), dim=0).item()
+            each(1)
+    seen = max(1, len(files) - len(skipped))
+    return best, {layer: values / seen for layer, values in likeness.items()}, skipped
+
+
+def _picture(file, size) -> torch.Tensor:
+    """A photo for a style network. Raises AllaprimaError when it can't be read or is too small."""
+    photo = read_photo(file, size)
+    height, width = photo.shape[:2]
+    if min(height, width) < SMALLEST:
+        raise AllaprimaError(
+            f"{file} of {width}x{height} is too small for a style network: give one of at least {SMALLEST}x{SMALLEST} pixels, "
+            "or a larger --size."
+        )
+    return to_tensor(photo)
 
 
 def evolution(
@@ -202,11 +221,12 @@ def evolution(
     count: features of each layer, drawn with `seed`. size: long side in pixels that photos are scaled down to. output:
     as for `features`. Returns the likeness of `follow`.
 
-    Raises AllaprimaError when there are no snapshots, no photos or no such layer.
+    Photos that can't be read, or are too small, are skipped, and the listener is told. Raises AllaprimaError when there are
+    no snapshots, no photos or no such layer.
     """
     check_whole(1, count=count)
     check_whole(SMALLEST, size=size)
-    check_whole(0, seed=seed)
+    check_seed(seed)
     layers = check_layers("layers", layers or [], 0)
     files = find_photos(photos, least=1)
     output = check_page(output, files, overwrite, listener)
@@ -218,9 +238,11 @@ def evolution(
     shown = layers or [known[n] for n in sorted(set(np.linspace(0, len(known) - 1, SHOWN).round().astype(int)))]
     many = f"{count} features of {len(shown)} layers in {len(snapshots)} snapshots over {len(files)} photos"
     task = Task(listener, "photos", len(files) * len(snapshots), "photos", writing(output, many))
-    best, likeness = follow(snapshots, known, files, size, task.advance)
+    best, likeness, skipped = follow(snapshots, known, files, size, task.advance)
+    check_usable(files, [*skipped.values()], 1, listener)
+    seen = [file for file in files if file not in skipped]
     task = Task(listener, "features", count * len(shown))
-    rows, random = [_stylized(snapshots, files, size)], np.random.default_rng(seed)
+    rows, random = [_stylized(snapshots, seen, size)], np.random.default_rng(seed)
     for layer in shown:
         alive = [n for n, hit in enumerate(best[-1][layer]) if hit.value > 0]
         for channel in sorted(random.permutation(alive)[:count].tolist()):
@@ -232,7 +254,7 @@ def evolution(
         f"{Path(run).stem}: how its features came to be",
         [
             f"Snapshots after {steps} steps. Each row is one feature: each column shows its strongest activation at that "
-            f"time over {len(files)} photos, projected to pixels by guided backpropagation and scaled by itself; a jump "
+            f"time over {len(seen)} photos, projected to pixels by guided backpropagation and scaled by itself; a jump "
             "means another photo. The last column shows the pixels that the last activation answers to.",
             Row([(grid(rows), "features, by layer")]),
             "Below, for each layer, how like its features are to those at the end: the correlation over places and maps.",
@@ -248,7 +270,7 @@ def evolution(
 def _stylized(snapshots, files, size):
     """The first row: a photo as each snapshot paints it."""
     file = BUNDLED / "astronaut.jpg" if files[0].parent == BUNDLED else files[0]
-    picture = to_tensor(read_photo(file, size))
+    picture = _picture(file, size)
     cells = [(enlarge(to_image(s.network(picture)), CELL), f"{s.step} steps") for s in snapshots]
     return [(None, "stylized"), *cells, (enlarge(to_image(picture), CELL), "photo")]
 
@@ -256,7 +278,7 @@ def _stylized(snapshots, files, size):
 def _row(snapshots, hits, layer, channel, files, size):
     projections = []
     for snapshot, hit in zip(snapshots, hits, strict=True):
-        picture = to_tensor(read_photo(files[hit.photo], size))
+        picture = _picture(files[hit.photo], size)
         projections.append(guided_projection(snapshot.network, picture, layer, channel, hit.y, hit.x))
     side = _side(projections[-1])
     cells = [(enlarge(as_picture(_crop(p, p, side)), CELL), "") for p in projections]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from allaprima.core.checks import check_kind, check_path, check_whole
+from allaprima.core.checks import check_kind, check_path, check_seed, check_whole
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Listener, Task, Warned, ignore
 from allaprima.insight.deconvnet import Deconvnet, Field, as_picture, check_picture, only, pixels, receptive_field
@@ -47,6 +47,18 @@ def find_photos(folder, least=TOP) -> list[Path]:
     if len(files) < least:
         raise AllaprimaError(f"{folder} has {len(files)} photos: give a folder with at least {least}.")
     return files
+
+
+def check_usable(files, skipped: list[str], least: int, listener: Listener) -> None:
+    """Tell that some of the photos `files` are skipped, for the reasons given.
+
+    Raises AllaprimaError when fewer than `least` are left.
+    """
+    left = len(files) - len(skipped)
+    if left < least:
+        raise AllaprimaError(f"{left} of {len(files)} photos can be used, and it takes at least {least}: {skipped[0]}")
+    if skipped:
+        listener(Warned(f"{len(skipped)} files are skipped; the first: {skipped[0]}"))
 
 
 @torch.no_grad()
@@ -140,15 +152,14 @@ def features(
     Raises AllaprimaError for an unknown layer or map, and for fewer than nine photos that can be used.
     """
     check_whole(1, count=count, size=size)
-    check_whole(0, seed=seed)
+    check_seed(seed)
     check_kind(LossNetwork, network=network)
     network = network or LossNetwork()
     deconvnet = Deconvnet(network)
     field = receptive_field(network, layer)
     files = find_photos(photos)
     output = check_page(output, files, overwrite, listener)
-    passed = network.names[: network.names.index(layer) + 1]
-    channels = [network.conv(name).out_channels for name in passed if name in network.convs][-1]
+    channels = network.channels(layer)
     maps = maps if isinstance(maps, list | tuple | None) else [maps]
     wrong = [number for number in maps or [] if not (isinstance(number, int) and 0 <= number < channels)]
     if wrong:
@@ -156,12 +167,7 @@ def features(
     many = f"the top nine activations of {len(maps or []) or count} maps of {layer} over {len(files)} photos"
     task = Task(listener, "photos", len(files), "photos", writing(output, many))
     hits, skipped = top_activations(network, layer, files, size, task.advance)
-    if len(files) - len(skipped) < TOP:
-        raise AllaprimaError(
-            f"{len(files) - len(skipped)} of {len(files)} photos can be used, and nine are needed: {skipped[0]}"
-        )
-    if skipped:
-        listener(Warned(f"{len(skipped)} files are skipped; the first: {skipped[0]}"))
+    check_usable(files, skipped, TOP, listener)
     excited = [number for number, found in enumerate(hits) if len(found) == TOP]
     if not maps:
         maps = sorted(np.random.default_rng(seed).permutation(excited)[:count].tolist())

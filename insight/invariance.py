@@ -14,7 +14,7 @@ from allaprima.core.checks import check_kind, check_whole
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Listener, Task, ignore
 from allaprima.insight.deconvnet import check_layers, check_picture
-from allaprima.insight.features import find_photos
+from allaprima.insight.features import check_usable, find_photos
 from allaprima.insight.page import Heading, Row, Table
 from allaprima.insight.sheet import check_page, drawn, enlarge, figure, grid, write, writing
 from allaprima.media.pictures import read_photo
@@ -127,18 +127,27 @@ def invariance(
 ) -> dict[str, dict[str, Distances]]:
     """Write a page of how far each layer's features and Gram matrices move under translation, scaling and rotation.
 
-    photos: a folder, of which the first `count` are taken; None for the bundled ones. layers: names. window: side in
-    pixels of what the network sees. output: as for `features`.
-    Raises AllaprimaError for an unknown layer and for photos, or a window, that are too small.
+    photos: a folder, of which the first `count` that can be read and are large enough are taken; None for the bundled
+    ones. layers: names. window: side in pixels of what the network sees. output: as for `features`.
+    Raises AllaprimaError for an unknown layer, for a window that is too small, and where no photo can be used.
     """
     check_whole(1, count=count, window=window)
     check_kind(LossNetwork, network=network)
     network, layers = network or LossNetwork(), check_layers("layers", layers)
     for layer in layers:
         check_picture(network, layer, (window, window), "The window")
-    files = find_photos(photos, least=1)[:count]
-    output = check_page(output, files, overwrite, listener)
-    images = [load(file, window) for file in files]
+    there = find_photos(photos, least=1)
+    output = check_page(output, there, overwrite, listener)
+    images, skipped = {}, []
+    for file in there:
+        try:
+            images[file] = load(file, window)
+        except AllaprimaError as error:
+            skipped.append(str(error))
+        if len(images) == count:
+            break
+    check_usable([*images, *skipped], skipped, 1, listener)
+    files, images = [*images], [*images.values()]
     many = f"distances of {len(layers)} layers over {len(files)} photos and {len(CHANGES)} changes"
     task = Task(listener, "changes", len(files) * len(CHANGES), about=writing(output, many))
     found = distances(network, layers, images, window, task.advance)

@@ -15,6 +15,7 @@ from allaprima.core.checks import check_kind, check_path, check_paths, check_who
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Listener, Task, Warned, ignore
 from allaprima.insight.deconvnet import Deconvnet, as_picture, check_picture, only
+from allaprima.insight.features import check_usable
 from allaprima.insight.page import Part, Row, Table
 from allaprima.insight.sheet import check_page, drawn, figure, write, writing
 from allaprima.media.pictures import read_photo
@@ -168,22 +169,26 @@ def occlusion(
     counts = [len(centres(p.shape[0], stride)) * len(centres(p.shape[1], stride)) for p in pictures]
     many = f"a grey square over {len(pictures)} photos, and what {layer} makes of it"
     task = Task(listener, "squares", sum(counts), "squares", writing(output, many))
-    found = [
-        occlude(network, layer, picture, square=square, stride=stride, classifier=model, each=task.advance)
-        for picture in pictures
-    ]
+    found, skipped = [], []
+    for photo, picture in zip(photos, pictures, strict=True):
+        try:
+            one = occlude(network, layer, picture, square=square, stride=stride, classifier=model, each=task.advance)
+            found.append((photo, picture, one))
+        except AllaprimaError as error:  # one that excites nothing, after others have taken their minutes
+            skipped.append(f"{photo}: {error}")
+    check_usable(photos, skipped, 1, listener)
     parts: list[Part] = [
         f"A grey square of {square}x{square} pixels moves over each photo, {stride} pixels at a time. Activity: the sum of "
         f"the feature map of {layer} ({network.name}) that has the photo's strongest activation, divided by that sum "
         "without a square. Blue: the square takes away what the map answers to. Red: the square adds to it. Projection: "
         "the strongest activation, by the deconvnet."
     ]
-    for photo, picture, one in zip(photos, pictures, found, strict=True):
+    for photo, picture, one in found:
         parts.append(Row([(_figure(picture, one, square), f"{photo.name}, {layer}, map {one.channel}")]))
         if one.label:
             parts.append(_label_table(one))
     write(output, "What happens when a part is hidden", parts, listener)
-    return found
+    return [one for *_, one in found]
 
 
 def _label_table(one):

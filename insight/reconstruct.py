@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from allaprima.baseline.optimizer import Descent, Result, optimize
-from allaprima.core.checks import check_kind, check_path, check_whole
+from allaprima.core.checks import check_kind, check_path, check_seed, check_whole
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Advanced, Listener, Started, ignore
 from allaprima.insight.deconvnet import check_layers
@@ -100,7 +100,7 @@ def reconstruct(
     poolings, and files that can't be read.
     """
     check_whole(1, size=size, iterations=iterations)
-    check_whole(0, seed=seed)
+    check_seed(seed)
     check_kind(LossNetwork, network=network)
     photo, painting = check_path("photo", photo), check_path("painting", painting)
     output = check_page(output, [photo, painting], overwrite, listener)
@@ -110,10 +110,9 @@ def reconstruct(
     if not content_layers and not style_layers:
         raise AllaprimaError("content_layers and style_layers are both empty: give at least one layer.")
     originals = {"content": read_photo(photo, size), "style": read_photo(painting, size)}
-    for kind, layers in (("content", content_layers), ("style", style_layers)):
-        for layer in layers:
-            network.check([layer])
-            network.check_size(originals[kind].shape[:2], [layer])
+    for kind, layers, file in (("content", content_layers, photo), ("style", style_layers, painting)):
+        network.check(layers)
+        network.check_size(originals[kind].shape[:2], layers, file)
     todo = plan(content_layers, style_layers)
     many = f"{len(todo)} pictures made from noise in {iterations} iterations of L-BFGS each"
     listener(Started("reconstruct", len(todo) * iterations, "iterations", writing(output, many)))

@@ -7,6 +7,7 @@ from PIL import Image
 
 from allaprima.baseline.compare import compare_photos
 from allaprima.core.checks import check_kind, check_path
+from allaprima.core.contract import SMALLEST
 from allaprima.core.events import Listener, Task, Wrote, ignore
 from allaprima.core.files import write_atomically
 from allaprima.infer.stylizer import Stylizer
@@ -34,7 +35,7 @@ def write_report(
     compared = _compare(trainer, model, listener)
     parts = [
         _summary(trainer, model, wall_seconds),
-        _terms(trainer.settings),
+        _terms(trainer),
         Row([(to_image(read_style(style, 512)), style.name)], small=True),
         Heading("Photos it was not trained on"),
         *(Row([(a, name), (b, "stylized")]) for a, b, name in zip(photos, stylized, names, strict=True)),
@@ -76,11 +77,12 @@ def _summary(trainer, model, wall_seconds):
     )
 
 
-def _terms(settings):
-    most = f"; the most allowed was {settings.stylization:g}" if settings.stylization else ""
+def _terms(trainer):
+    stylization = trainer.settings.stylization
+    most = f"; the most allowed was {stylization:g}" if stylization else ""
     return Terms(
         {
-            "J": "The number that training minimises, alpha * content cost + beta * style cost; lower is better.",
+            "J": f"The number that training minimises, {trainer.objective.formula}; lower is better.",
             "Stylization": f"The content cost of a picture, where 1 is as far from its photo as another photo{most}.",
             "Equivalent iteration": "The first iteration of the slow optimizer whose J is at or below that of the "
             "network's one pass.",
@@ -92,7 +94,9 @@ def _compare(trainer, model, listener):
     names, photos = trainer.photos.names[:COMPARED], []
     for photo in trainer.photos.held_out[:COMPARED]:
         image = Image.fromarray(photo.permute(1, 2, 0).cpu().numpy())
-        image.thumbnail((COMPARED_SIZE, COMPARED_SIZE))
+        # of a long and narrow photo the optimizer needs as many rows as a network
+        side = max(COMPARED_SIZE, SMALLEST * max(image.size) // min(image.size))
+        image.thumbnail((side, side))
         photos.append(np.asarray(image))
     task = Task(
         listener, "report", len(photos) * (ITERATIONS + 1), about="Comparing with the optimizer, for the report."

@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
-from allaprima.core.checks import check_path
+from allaprima.core.checks import check_file
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Listener, Wrote
 from allaprima.core.files import check_outputs, write_atomically
@@ -22,7 +22,7 @@ DPI = 100
 
 def check_page(output, inputs, overwrite: bool, listener: Listener) -> Path:
     """`check_outputs` for the page `output` and the sheet beside it, before any work is done."""
-    output = check_path("output", output)
+    output = check_file("output", output)
     if output.suffix.lower() != ".html":
         raise AllaprimaError(f"output must be an .html file, for example {output.stem}.html, not {output}.")
     return check_outputs([output, output.with_suffix(".png")], inputs, overwrite=overwrite, listener=listener)[0]

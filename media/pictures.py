@@ -32,6 +32,7 @@ from allaprima.media.profiles import from_srgb, to_srgb
 __all__ = [
     "Still",
     "Picture",
+    "as_rgb",
     "check_picture_output",
     "encode_picture",
     "has_picture_ending",
@@ -149,6 +150,14 @@ def read_rgb(file, short_side=None, *, content=None) -> Image.Image:
     """The first frame of `read_picture` as an RGB image of Pillow, alpha and metadata left out."""
     picture = read_picture(file, into="JPEG", short_side=short_side, content=content)
     return Image.fromarray(picture.frames[0].pixels)
+
+
+def as_rgb(image: Image.Image, name="The picture") -> Image.Image:
+    """An image of Pillow as `read_rgb` has that of a file. name: for the message when it can't be decoded."""
+    try:
+        return Image.fromarray(_frame(image)[0].pixels)
+    except Exception as error:  # as in `read_picture`
+        raise damaged(name, error) from error
 
 
 def read_photo(file, size: int) -> np.ndarray:

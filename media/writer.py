@@ -8,7 +8,7 @@ import numpy as np
 from av.error import FFmpegError
 from av.video.reformatter import VideoReformatter
 
-from allaprima.core.checks import check_path
+from allaprima.core.checks import check_file
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.files import MARK, check_output
 from allaprima.media.colour import FULL, SWSCALE_MATRIX, Colour
@@ -157,7 +157,7 @@ class VideoJoiner(_Output):
 
 def check_video_output(output, inputs=(), **how) -> Path:
     """`files.check_output`, and the ending must be that of a container which can be written."""
-    output = check_path("output", output)
+    output = check_file("output", output)
     if output.suffix.lower() not in OUTPUT_SUFFIXES:
         raise AllaprimaError(f"{output} can't be written as a video. Let its name end in .mp4, .mov or .mkv.")
     return check_output(output, inputs, **how)

@@ -132,13 +132,18 @@ class LossNetwork(nn.Module):
             if layer not in self.names:
                 raise AllaprimaError(f"{self.name} has no layer {layer!r}. It has: {', '.join(self.names)}.")
 
-    def check_size(self, size, layers):
+    def channels(self, layer: str) -> int:
+        """How many feature maps a layer has."""
+        passed = self.names[: self.names.index(layer) + 1]
+        return [self.conv(name).out_channels for name in passed if name in self.convs][-1]
+
+    def check_size(self, size, layers, name: object = "A picture"):
         """Raise AllaprimaError when pictures of size (H, W) vanish in the poolings before the deepest layer."""
-        deepest = max(self.names.index(layer) for layer in layers)
+        deepest = max((self.names.index(layer) for layer in layers), default=-1)
         least = 2 ** sum(name.startswith("pool") for name in self.names[: deepest + 1])
         if min(size) < least:
             raise AllaprimaError(
-                f"A picture of {size[1]}x{size[0]} is too small for {self.names[deepest]}: "
+                f"{name} of {size[1]}x{size[0]} is too small for {self.names[deepest]}: "
                 f"give one of at least {least}x{least} pixels."
             )
 

@@ -20,6 +20,7 @@ from typing import cast
 
 import torch
 
+from allaprima.core.checks import check_layer_weights, check_weight
 from allaprima.core.errors import AllaprimaError
 from allaprima.models.loss_network import LossNetwork
 
@@ -34,6 +35,7 @@ class Objective:
     """The weights of J. `content` and `style` map layer names to their weights (lambda for style).
 
     beta = 10 is where, after `balance`, a photo looks painted and is still sharp; 3 is a colour cast, 30 loses detail.
+    Raises AllaprimaError for a weight that is not a number of at least 0.
     """
 
     content: dict[str, float] = field(default_factory=lambda: dict(CONTENT_LAYERS))
@@ -42,7 +44,16 @@ class Objective:
     beta: float = 10.0
     tv: float = 0.0
 
+    def __post_init__(self):
+        check_layer_weights(content=self.content, style=self.style)
+        check_weight(alpha=self.alpha, beta=self.beta, tv=self.tv)
+
     to_dict = asdict
+
+    @property
+    def formula(self) -> str:
+        """What J is, in words; total variation only where it is asked for."""
+        return "alpha * content cost + beta * style cost" + (" + tv * total variation" if self.tv else "")
 
     @property
     def weights(self) -> dict[str, float]:
@@ -138,6 +149,10 @@ class PerceptualLoss:
     def __init__(self, network: LossNetwork, objective: Objective):
         network.check([*objective.content, *objective.style])
         self.network, self.objective = network, objective
+
+    def check_size(self, size, name: object):
+        """Raise AllaprimaError when the picture `name`, of size (H, W), vanishes before the deepest layer of J."""
+        self.network.check_size(size, [*self.objective.content, *self.objective.style], name)
 
     @torch.no_grad()
     def content_targets(self, content: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -143,6 +143,10 @@ def test_a_json_trace_says_the_same_and_events_tell_of_each_file(files, network,
         (["photo.png", "painting.png", "-o", "photo.png", "--overwrite"], "photo.png is an input"),
         (["photo.png", "painting.png", "-o", "./painting.png"], "painting.png is an input"),
         (["photo.png", "painting.png", "-o", "dot.png"], "dot.png already exists"),
+        (["photo.png", "painting.png", "-o", "new.png/"], "new.png/ is a folder. Give a file name inside it"),
+        (["photo.png", "painting.png", "-o", "new.png", "--trace", "t.csv/"], "t.csv/ is a folder"),
+        (["photo.png", "painting.png", "-o", "new.png", "--seed", 2**64], "seed must be a whole number from 0 to"),
+        (["photo.png", "painting.png", "-o", "new.png", "--tv", "nan"], "tv must be a number of at least 0, not nan"),
     ],
 )
 def test_bad_input_is_one_sentence_and_writes_nothing(arguments, sentence, files, monkeypatch):

@@ -13,12 +13,13 @@ from allaprima.baseline import compare as compare_module
 from allaprima.baseline.compare import compare, compare_photos, contact_sheet
 from allaprima.baseline.optimizer import Descent, optimize
 from allaprima.commands import baseline as commands
+from allaprima.core.contract import Card
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Advanced, Started, Warned, Wrote
 from allaprima.infer.stylizer import Stylizer
 from allaprima.media.pictures import to_jpeg
 from allaprima.models.loss_network import LossNetwork
-from allaprima.models.perceptual import PerceptualLoss
+from allaprima.models.perceptual import Objective, PerceptualLoss
 from allaprima.models.tensors import read_style, to_image, to_tensor
 from baseline_cases import GOAL, bundled
 from conftest import PHOTOS, ROOT, make_model
@@ -231,11 +232,45 @@ def test_gram_matrices_serve_where_the_painting_is_not_in_the_file(files, painti
     assert other.network_costs["content"] == pytest.approx(one.network_costs["content"], rel=0.03)
 
 
+def test_total_variation_is_told_where_it_is_a_part_of_J(files, monkeypatch):
+    card = Stylizer(files / "model.onnx").card
+    make_model(
+        files / "smooth.onnx", settings=card.settings, objective=card.objective | {"tv": 1e3}, painting=card.painting
+    )
+    plain, smooth = (
+        run(files / "one.png", "-m", files / name, "--iterations", 1).output for name in ("model.onnx", "smooth.onnx")
+    )
+    assert " tv " not in plain and "beta * style cost: the number" in plain
+    assert " tv " in smooth and "beta * style cost + tv * total variation: the number" in smooth
+
+
+def test_a_model_without_style_needs_no_painting(files):
+    """Where it was trained with no style layers, its file holds neither a painting nor Gram matrices."""
+    make_model(files / "content.onnx", settings={}, objective=Objective({"relu2_2": 1e-4}, {}).to_dict())
+    (row,) = compare(files / "content.onnx", [files / "one.png"], iterations=1)
+    assert row.network_costs["style"] == 0 < row.network_costs["J"]
+
+
+def test_all_photos_are_looked_at_before_the_first_is_compared(files, monkeypatch):
+    monkeypatch.setattr(compare_module, "compare_photos", lambda *rest: pytest.fail("the first was compared"))
+    Image.new("RGB", (40, 1)).save(files / "thin.png")
+    with pytest.raises(AllaprimaError, match="thin.png of 40x1 is too small for relu2_2: give one of at least 2x2"):
+        compare(files / "model.onnx", [files / "one.png", files / "thin.png"], output=files / "sheet.png")
+    assert not (files / "sheet.png").exists()
+
+
 def test_a_model_that_does_not_say_gets_balanced_default_weights(files, tiny_model):
     events = []
     (row,) = compare(tiny_model, [files / "one.png"], PHOTOS / "brushes.jpg", iterations=1, listener=events.append)
     assert "default layers" in next(event.text for event in events if isinstance(event, Warned))
     assert 0.1 < row.trace[0].style < 10
+
+
+def test_a_strangers_gram_matrices_are_those_of_the_layers(files):
+    objective, grams = Objective(style={"relu1_2": 1.0}), {"relu1_2": np.eye(3, dtype=np.float32)}
+    card = Card(objective=objective.to_dict(), grams=grams)
+    with pytest.raises(AllaprimaError, match="Gram matrix in the model file is not one of relu1_2: give the painting"):
+        compare_module.training_loss(card)
 
 
 @pytest.mark.parametrize(
@@ -244,6 +279,7 @@ def test_a_model_that_does_not_say_gets_balanced_default_weights(files, tiny_mod
         ({"settings": {"style_size": 10**6}}, "style_size must be a whole number from 64 to 4096, not 1000000."),
         ({"settings": {"loss_network": ["x"]}}, "loss_network must be"),
         ({"objective": {"unknown": 1}}, "The objective in the model file can't be read"),
+        ({"objective": {"beta": -1}}, "The objective in the model file can't be read"),
     ],
 )
 def test_what_a_strangers_card_says_is_checked(files, change, sentence):
@@ -300,6 +336,7 @@ def test_ctrl_c_returns_the_photos_that_are_done(files, photo, monkeypatch):
         (["one.png", "-m", "model.onnx", "--style", "nowhere.png"], "nowhere.png does not exist"),
         (["one.png", "-m", "model.onnx", "-o", "one.png", "--overwrite"], "one.png is an input"),
         (["one.png", "-m", "model.onnx", "-o", "two.png"], "two.png already exists"),
+        (["one.png", "-m", "model.onnx", "-o", "sheet.png/"], "sheet.png/ is a folder"),
         (["one.png", "-m", "silent.onnx"], "does not hold its painting: give it with --style"),
         (["one.png", "-m", ROOT / "tests" / "format1.onnx"], "does not hold its painting: give it with --style"),
     ],

@@ -4,6 +4,7 @@ import errno
 import os
 import stat
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from allaprima.core import files
 from allaprima.core.errors import AllaprimaError
+from allaprima.core.events import ignore
 from allaprima.core.files import (
     MARK,
     atomic,
@@ -21,6 +23,18 @@ from allaprima.core.files import (
     is_ours,
     write_atomically,
 )
+from allaprima.insight.sheet import check_page
+from allaprima.media.pictures import check_picture_output
+from allaprima.media.writer import check_video_output
+from allaprima.train.run import checked_output
+
+
+def page(path):
+    return check_page(path, [], False, ignore)
+
+
+def model(path):
+    return checked_output(path, "painting.jpg", False)
 
 
 def linked(kind, original, link):
@@ -50,6 +64,15 @@ def test_an_output_is_never_an_input(tmp_path, kind, overwrite):
     with pytest.raises(AllaprimaError, match="is an input"):
         check_output(output, [tmp_path / "not there.jpg", photo], overwrite=overwrite)
     assert photo.read_bytes() == b"my only copy"
+
+
+@pytest.mark.parametrize("check", [check_output, check_picture_output, check_video_output, page, model])
+def test_a_slash_at_its_end_makes_it_no_file(tmp_path, check):
+    for ending in (".png", ".mp4", ".html", ".onnx"):
+        with suppress(AllaprimaError):  # not an ending of its kind
+            check(tmp_path / f"new{ending}")
+            with pytest.raises(AllaprimaError, match=rf"new{ending}/ is a folder. Give a file name inside it."):
+                check(f"{tmp_path}/new{ending}/")
 
 
 def test_no_output_is_named_twice(tmp_path):

@@ -12,7 +12,7 @@ from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Warned
 from allaprima.infer.jobs import stylize
 from allaprima.infer.stylizer import Stylizer
-from allaprima.media.pictures import is_picture, picture_format, read_picture, write_picture
+from allaprima.media.pictures import as_rgb, is_picture, picture_format, read_picture, read_rgb, write_picture
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
@@ -219,3 +219,32 @@ def test_damaged_files_give_a_picture_or_one_sentence(tmp_path_factory, cut, kin
         assert "\n" not in str(error) and str(path) in str(error)
     else:
         assert picture.frames[0][0].dtype == np.uint8 and picture.frames[0][0].shape[2] == 3
+
+
+@pytest.mark.parametrize("kind", ["RGBA", "LA", "P", "I;16", "CMYK", "turned"])
+def test_an_image_of_pillow_is_seen_as_its_file(tmp_path, photo, kind):
+    """What alpha hides is filled in, 16 bits use the whole scale, EXIF turns the picture."""
+    picture, settings = Image.fromarray(photo), {}
+    match kind:
+        case "RGBA" | "LA":
+            picture.putalpha(Image.linear_gradient("L").resize(picture.size))
+            picture = picture.convert(kind)
+        case "P":
+            picture, settings = picture.quantize(16), {"transparency": 3}
+        case "I;16":
+            picture = Image.fromarray(np.asarray(picture.convert("L")).astype(np.uint16) * 257)
+        case "CMYK":
+            picture = picture.convert("CMYK")
+        case "turned":
+            exif = Image.Exif()
+            exif[0x0112], settings = 6, {"exif": exif}
+    picture.save(tmp_path / "photo.tif" if kind in ("CMYK", "turned") else tmp_path / "photo.png", **settings)
+    (path,) = tmp_path.iterdir()
+    assert np.array_equal(as_rgb(Image.open(path)), read_rgb(path)) and as_rgb(Image.open(path)).mode == "RGB"
+
+
+def test_an_image_of_pillow_that_is_cut_short_is_one_sentence(tmp_path, photo):
+    Image.fromarray(photo).save(tmp_path / "photo.png")
+    (tmp_path / "photo.png").write_bytes((tmp_path / "photo.png").read_bytes()[:5000])
+    with pytest.raises(AllaprimaError, match=r"The picture is damaged or cut short \(.*\): copy or save it again"):
+        as_rgb(Image.open(tmp_path / "photo.png"))

@@ -127,6 +127,23 @@ def test_evolution_of_bad_input(inspect, trained, arguments, sentence):
     assert code == 2 and sentence in error
 
 
+def test_photos_that_can_not_be_used_are_skipped(inspect, trained, copied):
+    """One that is damaged, one that is smaller than a style network's least, and a long one that gets so by --size."""
+    first = min(copied.iterdir())
+    first.write_bytes(first.read_bytes()[:100])
+    Image.new("RGB", (15, 40)).save(copied / "small.png")
+    Image.new("RGB", (640, 60)).save(copied / "wide.png")
+    code, error, page, _ = inspect("evolution", trained, "--photos", copied, "--count", "1", "--size", "64")
+    assert code == 0 and f"3 files are skipped; the first: {first} is damaged" in error and "over 9 photos" in page
+
+
+def test_photos_of_which_none_can_be_used(inspect, trained, tmp_path):
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (15, 40)).save(tmp_path / "photos" / "small.png")
+    code, error, *_ = inspect("evolution", trained, "--photos", tmp_path / "photos")
+    assert code == 2 and "small.png of 15x40 is too small for a style network: give one of at least 16x16" in error
+
+
 def test_broken_snapshots(inspect, tmp_path):
     (tmp_path / "a.run").mkdir()
     (tmp_path / "a.run" / "snapshot-000001.safetensors").write_bytes(b"nothing")
@@ -185,7 +202,7 @@ def test_layers_of_the_style_networks():
 
 def test_the_last_snapshot_is_like_itself_and_finds_the_strongest(trained, ten_photos):
     snapshots, files = read_snapshots(trained), find_photos(ten_photos)[:3]
-    best, likeness = follow(snapshots, ["stem", "to_half"], files, 64)
+    best, likeness, _ = follow(snapshots, ["stem", "to_half"], files, 64)
     assert all(values[-1] == pytest.approx(1, abs=1e-5) and values[0] < 0.999999 for values in likeness.values())
     maps = [activations(snapshots[2].network, to_tensor(Image.open(file)), ["stem"])["stem"][0] for file in files]
     for channel, hit in enumerate(best[2]["stem"]):

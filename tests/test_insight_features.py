@@ -56,7 +56,7 @@ def test_fewer_than_nine_photos(inspect, copied):
         file.unlink()
     assert "has 8 photos: give a folder with at least 9" in inspect("features", copied)[1]
     (copied / "a.jpg").write_bytes(b"not a picture")
-    assert "8 of 9 photos can be used, and nine are needed: " in inspect("features", copied)[1]
+    assert "8 of 9 photos can be used, and it takes at least 9: " in inspect("features", copied)[1]
     assert "is not a folder" in inspect("features", copied / "a.jpg")[1]
 
 

@@ -18,12 +18,29 @@ def test_invariance(inspect):
     assert sheet.shape[1] == 1200 and page.count("<table>") == 3 and "relu2_2" in page and "aitzgorri.jpg" in page
 
 
+def test_photos_that_can_not_be_used_are_skipped(inspect, tmp_path):
+    """The first ones that can be are taken in their place."""
+    for name, data in (
+        ("a.jpg", (PHOTOS / "fig.jpg").read_bytes()[:5000]),
+        ("c.jpg", (PHOTOS / "fig.jpg").read_bytes()),
+    ):
+        (tmp_path / name).write_bytes(data)
+    Image.new("RGB", (50, 50)).save(tmp_path / "b.png")
+    code, error, page, _ = inspect("invariance", tmp_path, "--window", "64", "--layers", "relu1_2", "--count", "1")
+    assert (
+        code == 0
+        and "2 files are skipped; the first:" in error
+        and "a.jpg is damaged" in error
+        and "1 photos: c.jpg" in page
+    )
+
+
 @pytest.mark.parametrize(
     "arguments, sentence",
     [
         (["--layers", "relu1_9"], "no layer 'relu1_9'. It has: conv1_1"),
         (["--window", "90"], "The window has 90x90 pixels and relu4_3 sees 92x92: give a larger one, or a "),
-        (["--window", "400"], "a window of 400 needs a short side of 600: give a larger photo or a smaller --window"),
+        (["--window", "800"], "a window of 800 needs a short side of 1200: give a larger photo or a smaller --window"),
         (["--count", "0"], "count must be a whole number of at least 1, not 0"),
         (["--layers", ","], "layers is empty: give at least one"),
     ],

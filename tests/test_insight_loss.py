@@ -9,9 +9,16 @@ from PIL import Image
 
 from allaprima.insight.costs import content_shares, layer_costs, style_shares
 from allaprima.models.loss_network import LossNetwork
-from allaprima.models.perceptual import Objective, PerceptualLoss, content_cost, gram_matrix, style_cost
+from allaprima.models.perceptual import (
+    Objective,
+    PerceptualLoss,
+    content_cost,
+    gram_matrix,
+    style_cost,
+    total_variation,
+)
 from allaprima.models.tensors import to_image, to_tensor
-from conftest import PHOTOS
+from conftest import PHOTOS, make_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -38,7 +45,7 @@ def test_loss_needs_nothing_but_the_model_file(inspect, style):
         ([PHOTOS / "nothing.jpg"], "nothing.jpg does not exist"),
         ([PHOTOS / "CREDITS.md"], "CREDITS.md is not a picture that can be read"),
         ([PHOTOS / "fig.jpg", "--style", "nothing.jpg"], "nothing.jpg does not exist"),
-        ([PHOTOS / "fig.jpg", "--size", "6"], "too small for relu4_3"),
+        ([PHOTOS / "fig.jpg", "--size", "6"], "fig.jpg of 6x4 is too small for relu4_3"),
         ([PHOTOS / "fig.jpg", "--size", "0"], "size must be a whole number of at least 1, not 0"),
     ],
 )
@@ -95,4 +102,27 @@ def test_a_place_unlike_the_painting_has_the_style_cost():
         assert row.energy == pytest.approx(squares[0] / squares[1], rel=1e-3)
         assert row.photo_cost < 0.01 * row.cost and row.shares[:side, :side].mean() > 3 * abs(row.shares.mean())
     costs = loss(picture, loss.content_targets(painting), loss.style_targets(painting))
-    assert sum(row.weight * row.cost for row in (content, *styles)) == pytest.approx(costs.J.item(), rel=1e-3)
+    assert sum(row.part for row in (content, *styles)) == pytest.approx(costs.J.item(), rel=1e-3)
+
+
+def test_total_variation_is_a_part_of_J_where_training_had_it(inspect, tmp_path):
+    goal = Objective({"relu2_2": 1e-4}, {}, tv=1000.0)
+    loss, photo = PerceptualLoss(LossNetwork(), goal), to_tensor(Image.open(PHOTOS / "life.jpg").resize((60, 40)))
+    picture = photo.clone()
+    picture[..., 20:30, 12:24] = 1.0
+    content, tv = layer_costs(loss, {}, to_image(photo), to_image(picture))
+    J = loss(to_tensor(to_image(picture)), loss.content_targets(photo), {}).J.item()
+    assert (tv.kind, tv.layer, tv.weight) == ("tv", "pixels", 1000.0) and tv.part > 0.01 * J
+    assert content.part + tv.part == pytest.approx(J, rel=1e-3)
+    assert tv.photo_cost == pytest.approx(total_variation(photo).item(), rel=1e-4)
+    assert tv.shares.shape == (40, 60) and tv.shares[21:29, 13:22].max() == 0 < tv.shares[19, 14]
+    make_model(tmp_path / "model.onnx", settings={}, objective=goal.to_dict())
+    code, error, page, _ = inspect("loss", PHOTOS / "china.jpg", "-m", tmp_path / "model.onnx", "--size", "96")
+    assert code == 0 and "pixels" in page and "beta * style cost + tv * total variation" in page, error
+
+
+def test_a_J_of_0_has_no_parts(inspect, tmp_path):
+    goal = Objective({"relu2_2": 1.0}, {}, alpha=0.0, beta=0.0)
+    make_model(tmp_path / "model.onnx", settings={}, objective=goal.to_dict())
+    code, error, page, _ = inspect("loss", PHOTOS / "china.jpg", "-m", tmp_path / "model.onnx", "--size", "96")
+    assert code == 0 and "Here it is 0;" in page and "0%" in page, error

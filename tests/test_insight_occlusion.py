@@ -108,3 +108,19 @@ def test_occlusion_without_a_classifier(inspect, tmp_path, monkeypatch):
 def test_occlusion_of_bad_input(inspect, arguments, sentence):
     code, error, *_ = inspect("occlusion", PHOTOS / "fig.jpg", *arguments)
     assert code == 2 and sentence in error
+
+
+def test_a_photo_that_excites_nothing_does_not_end_the_others(inspect, tmp_path, monkeypatch):
+    """A flat one, say; found out when the others are done."""
+    Image.fromarray(spotted()).save(tmp_path / "spotted.png")
+    Image.new("RGB", (90, 80)).save(tmp_path / "flat.png")
+    real = LossNetwork.forward
+
+    def forward(self, images, layers):
+        taps = real(self, images, layers)
+        return taps if images.max() else {layer: 0 * a for layer, a in taps.items()}
+
+    monkeypatch.setattr(LossNetwork, "forward", forward)
+    options = ["--layer", "relu1_2", "--square", "40", "--stride", "40"]
+    code, error, page, _ = inspect("occlusion", tmp_path / "spotted.png", tmp_path / "flat.png", *options)
+    assert code == 0 and "flat.png: Nothing in the photo excites relu1_2" in error and "spotted.png" in page, error

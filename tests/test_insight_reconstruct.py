@@ -37,7 +37,7 @@ def test_reconstruct(inspect):
     [
         ([PHOTOS / "no.jpg"], "no.jpg does not exist"),
         ([PHOTOS / "fig.jpg", "--content-layers", "relu6_1"], "no layer 'relu6_1'. It has: conv1_1"),
-        ([PHOTOS / "fig.jpg", "--size", "12"], "12x8 is too small for relu5_2"),
+        ([PHOTOS / "fig.jpg", "--size", "12"], "fig.jpg of 12x8 is too small for relu5_2"),
         ([PHOTOS / "fig.jpg", "--iterations", "0"], "iterations must be a whole number of at least 1, not 0"),
         (
             [PHOTOS / "fig.jpg", "--content-layers", ",", "--style-layers", ""],

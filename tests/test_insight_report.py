@@ -4,8 +4,9 @@ import re
 
 import numpy as np
 import pytest
+import torch
 
-from allaprima.core.events import Advanced, Started, Wrote
+from allaprima.core.events import Advanced, Started, Wrote, ignore
 from allaprima.insight import report
 from allaprima.insight.page import Heading, Row, Table, Terms, page
 from allaprima.insight.report import write_report
@@ -53,6 +54,15 @@ def test_the_report_reports_by_events(written):
     assert isinstance(events[0], Started) and events[0].total == 8
     assert [event.done for event in events if isinstance(event, Advanced)] == list(range(1, 9))
     assert isinstance(events[-1], Wrote) and events[-1].path.name == "starry.html"
+
+
+def test_a_long_and_narrow_photo_is_compared_too(tiny_model, monkeypatch):
+    """Scaled to the long side of the others, it would have fewer rows than the loss network needs."""
+    trainer = Trainer(STYLE, Settings(steps=3, size=64, style_size=64), "cpu")
+    trainer.photos.held_out, trainer.photos.names = [torch.zeros(3, 20, 2000, dtype=torch.uint8)], ["narrow.jpg"]
+    monkeypatch.setattr(report, "ITERATIONS", 1)
+    ((_, compared),) = report._compare(trainer, tiny_model, ignore)
+    assert compared.photo.shape == (16, 1600, 3)
 
 
 def test_names_are_text_in_the_page():

@@ -316,12 +316,13 @@ def test_weights_beyond_all_numbers_are_one_sentence(content, painting, network)
         ({"scales": 0}, "scales must be a whole number of at least 1, not 0"),
         ({"scales": "2"}, "scales must be a whole number of at least 1, not '2'"),
         ({"style_size": 10.5}, "style_size must be a whole number"),
-        ({"seed": -1}, "seed must be a whole number of at least 0, not -1"),
+        ({"seed": 2**64}, "seed must be a whole number from 0 to 4294967295, not 1844"),
         ({"style_weights": 1}, "style_weights must be 1 numbers"),
         ({"style_weights": ["1"]}, "style_weights must be 1 numbers"),
         ({"descent": 20}, "descent must be of the type Descent, not int"),
         ({"goal": {"alpha": 1}}, "objective must be of the type Objective, not dict"),
-        ({"goal": Objective(alpha=0, beta=0)}, "alpha, beta and tv are all 0: give"),
+        ({"goal": Objective(alpha=0, beta=0)}, "weights of J are all 0: give"),
+        ({"goal": Objective(style={"relu1_2": 0.0}, alpha=0)}, "weights of J are all 0: give"),
         ({"goal": Objective(style={"relu6_1": 1.0})}, "no layer 'relu6_1'"),
     ],
 )
@@ -356,6 +357,8 @@ def test_arrays_pil_images_and_paths_give_the_same_picture(content, painting, ne
     images = Image.fromarray(content), [Image.fromarray(painting).convert("RGBA")]
     for photo, style in (images, (tmp_path / "photo.png", str(tmp_path / "painting.png"))):
         assert np.array_equal(quick(photo, style, network).image, expected)
+    grey, deep = content[..., [0, 0, 0]], Image.fromarray(content[..., 0].astype(np.uint16) * 257)
+    assert np.array_equal(quick(deep, painting, network).image, quick(grey, painting, network).image)
 
 
 @pytest.mark.parametrize(

@@ -296,6 +296,24 @@ def test_an_unknown_layer_is_one_sentence(network):
         PerceptualLoss(network, Objective(content={"relu3_9": 1.0}))
 
 
+@pytest.mark.parametrize(
+    "weights, sentence",
+    [
+        ({"alpha": -1}, "alpha must be a number of at least 0, not -1."),
+        ({"beta": float("nan")}, "beta must be a number of at least 0, not nan."),
+        ({"beta": "10"}, "beta must be a number of at least 0, not '10'."),
+        ({"tv": 10**400}, "tv must be a number of at least 0"),
+        ({"tv": True}, "tv must be a number of at least 0, not True."),
+        ({"style": {"relu1_2": -0.5}}, "style must be names of layers, each with a weight of at least 0"),
+        ({"content": ["relu3_3"]}, "content must be names of layers, each with a weight of at least 0"),
+        ({"content": {3: 1.0}}, "content must be names of layers"),
+    ],
+)
+def test_weights_that_make_no_sense_are_one_sentence(weights, sentence):
+    with pytest.raises(AllaprimaError, match=sentence):
+        Objective(**weights)
+
+
 def test_an_objective_goes_through_json(tmp_path):
     import json
 

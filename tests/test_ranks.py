@@ -103,6 +103,8 @@ def test_several_paintings_are_trained_by_a_few_processes(tmp_path, monkeypatch,
     (styles / "starry-2.onnx").unlink()
     (job,) = make_jobs(paintings, styles, SMALL, {"steps": 2}, True, about={"name": ""}, report=False)
     assert job.style == paintings[1] and job.output == styles / "starry-2.onnx" and job.resume
+    about = {"name": None, "painting": False}  # what none of the model files says
+    assert len(make_jobs(paintings, styles, SMALL, {"steps": 2}, True, about=about, report=False)) == 3
     (job,) = make_jobs(paintings[:1], styles, SMALL, {"steps": 3}, True, about={"name": ""}, report=False)
     assert job.output == styles / "starry.onnx" and job.changes == {"steps": 3}
 

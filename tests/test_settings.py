@@ -101,6 +101,8 @@ def test_values_come_in_the_types_that_people_have(tmp_path):
     (tmp_path / "windows.toml").write_bytes("\ufeffsteps = 7\r\nstyle_layers = 'relu1_2'\r\n".encode())
     settings = make_settings("cpu", tmp_path / "windows.toml")
     assert settings.steps == 7 and settings.style_layers == {"relu1_2": 1.0}
+    (tmp_path / "option.toml").write_text("from = 'scratch'")  # the option's other name, as --from
+    assert make_settings("cpu", tmp_path / "option.toml").start == "scratch"
     assert parse_layers("relu3_3, relu4_3=0.5") == {"relu3_3": 1.0, "relu4_3": 0.5}
 
 
@@ -139,6 +141,9 @@ def test_any_value_of_any_setting_is_taken_or_refused_in_one_sentence(name, valu
         ("style_layers = {relu1_2 = -1}", "style_layers must be names of layers"),
         ("style_layers = {relu1_2 = {a = 1}}", "style_layers must be names of layers"),
         ("style_layers = {}\ncontent_layers = {}", "both empty"),
+        ("alpha = 0\nbeta = 0", "The weights of J are all 0: give alpha and a content layer"),
+        ("alpha = 0\nstyle_layers = {relu1_2 = 0}", "The weights of J are all 0"),
+        (f"learning_rate = 1{400 * '0'}", "learning_rate must be a number above 0"),
         ("style_layers = {relu9_9 = 1}", "relu5_3"),
         ("steps = ", "can't be read as TOML"),
         ("steps = 3\xff", "can't be read as TOML"),

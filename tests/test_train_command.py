@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from allaprima.infer.stylizer import Stylizer
 from allaprima.train.checkpoint import checkpoint_of
 from training import SMALL_OPTIONS, STYLE, run_cli, weights
 
@@ -29,11 +30,12 @@ def test_ctrl_c_saves_and_resume_finishes(tmp_path):
     assert process.returncode == 130 and not output.exists() and done > 0
     assert (
         f"Saved step {done} in" in said
-        and f"To continue: allaprima train {STYLE} -o {output} --resume '--name=my style' --no-painting" in said
+        and f"To continue: allaprima train {STYLE} -o {output} --resume --no-report\n" in said
     )
     more = ["--resume", "--steps", str(done + 1), "--no-report"]
     subprocess.run([*COMMAND, "-o", str(output), *more], check=True, timeout=120)
-    assert output.exists()
+    card = Stylizer(output).card
+    assert card.name == "my style" and card.grams and not card.painting
 
 
 def test_a_training_is_told_and_not_replaced(tmp_path, monkeypatch, capsys):

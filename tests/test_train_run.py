@@ -79,9 +79,28 @@ def test_the_painting_can_stay_out_of_the_model_file(trained, tmp_path):
 
     trainer = Trainer(STYLE, SMALL, "cpu")
     trainer.settings = replace(SMALL, photos=str(tmp_path / "photos"), loss_weights=str(tmp_path / "vgg.pth"))
-    card = make_card(trainer, STYLE, {"name": "small"})
+    card = make_card(trainer, STYLE, "small")
     assert (card.settings["photos"], card.settings["loss_weights"]) == ("photos", "vgg.pth")
     assert str(tmp_path) not in str(card.to_metadata()) and str(STYLE.parent) not in str(card.to_metadata())
+
+
+def test_what_a_model_file_says_is_kept_in_the_checkpoint(trained, tmp_path):
+    """What is given again counts, also for the next time; a checkpoint of before has none of it, and is continued."""
+    output = tmp_path / "again.onnx"
+    shutil.copytree(trained[0].with_suffix(".run"), tmp_path / "again.run")
+
+    def resumed(**about):
+        card = card_of(train_style(STYLE, output, resume=True, **about))
+        return card.name, card.credit, card.licence, bool(card.painting)
+
+    assert resumed() == ("Small", "Vincent van Gogh", "CC0-1.0", True)
+    assert resumed(licence="CC BY 4.0", painting=False) == ("Small", "Vincent van Gogh", "CC BY 4.0", False)
+    assert resumed(steps=7) == ("Small", "Vincent van Gogh", "CC BY 4.0", False)
+    assert resumed(name="", painting=True) == ("again", "Vincent van Gogh", "CC BY 4.0", True)
+    tensors, values = read_checkpoint(checkpoint_of(output))
+    del values["about"]
+    write_checkpoint(checkpoint_of(output), tensors, values | {"settings": values["settings"].to_dict()})
+    assert resumed() == ("again", "", "", True)
 
 
 def test_a_network_without_a_pretrained_start_says_so_in_the_model_file(tmp_path):
@@ -196,6 +215,15 @@ def test_divergence_goes_back_and_halves_the_rate(tmp_path, monkeypatch):
     assert card_of(output).settings["rate_factor"] == 0.5
 
 
+def test_a_divergence_in_the_last_step_is_one(tmp_path):
+    """No cost has told of it, and the first step of SOAP does not move."""
+    with pytest.raises(AllaprimaError, match="keeps diverging: give a lower learning_rate"):
+        train_style(STYLE, tmp_path / "x.onnx", SMALL, steps=2, learning_rate=1e30)
+    assert not (tmp_path / "x.onnx").exists()
+    saved = weights(checkpoint_of(tmp_path / "x.onnx"))
+    assert all(torch.isfinite(value).all() for value in saved.values()) and not len(saved["history"])
+
+
 def test_divergence_without_end_is_one_sentence(tmp_path, monkeypatch):
     def hopeless(self):
         raise Diverged
@@ -267,6 +295,21 @@ def test_a_damaged_checkpoint_is_one_sentence(tmp_path, values):
     write_checkpoint(tmp_path / "x.safetensors", {"a": torch.zeros(2)}, values)
     with pytest.raises(AllaprimaError, match="not a checkpoint of allaprima, or it is damaged: delete it"):
         read_checkpoint(tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize("lacking", ["style", "terms", "objective", "history", "network.stem.conv.weight"])
+def test_a_checkpoint_that_lacks_something_is_one_sentence(trained, tmp_path, lacking):
+    tensors, values = read_checkpoint(checkpoint_of(trained[0]))
+    values["settings"] = values["settings"].to_dict()
+    assert (tensors | values).pop(lacking) is not None
+    tensors, values = ({key: value for key, value in both.items() if key != lacking} for both in (tensors, values))
+    write_checkpoint(checkpoint_of(tmp_path / "x.onnx"), tensors, values)
+    with pytest.raises(AllaprimaError, match="not a checkpoint of allaprima, or it is damaged: delete it"):
+        train_style(STYLE, tmp_path / "x.onnx", resume=True)
+
+
+def test_a_checkpoint_has_the_permissions_of_any_output(trained):
+    assert checkpoint_of(trained[0]).stat().st_mode == trained[0].stat().st_mode
 
 
 def test_a_checkpoint_comes_back_as_it_was(tmp_path):

@@ -1,4 +1,4 @@
-"""Every parameter of every public function of baseline and insight, given a value of a wrong type: one sentence."""
+"""Every parameter of every public function of train, baseline and insight, given a value of a wrong type: one sentence."""
 
 import inspect
 
@@ -21,6 +21,7 @@ from conftest import PHOTOS
 
 PHOTO, PAINTING = PHOTOS / "fig.jpg", PHOTOS / "brushes.jpg"
 GIVEN = {  # function: what it is given besides the wrong value
+    train_style: {"style": PAINTING, "output": "out.onnx"},
     optimize: {"content": PHOTO, "styles": [PAINTING]},
     optimize_files: {"content": PHOTO, "styles": [PAINTING], "output": "out.png"},
     compare: {"photos": [PHOTO], "style": PAINTING},
@@ -33,7 +34,7 @@ GIVEN = {  # function: what it is given besides the wrong value
     costs: {"photo": PHOTO, "style": PAINTING},
     write_report: {"trainer": None, "style": PAINTING, "model": "model.onnx", "path": "report.html"},
 }
-UNCHECKED = {"listener", "each", "options", "wall_seconds"}  # callables, a number
+UNCHECKED = {"listener", "each", "options", "stop", "changes", "wall_seconds"}  # callables, a number
 CASES = [
     pytest.param(function, name, id=f"{function.__name__}-{name}")
     for function in GIVEN

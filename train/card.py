@@ -16,8 +16,8 @@ from allaprima.train.settings import BUNDLED
 SHOWN = BUNDLED / "chelsea.jpg"  # the photo that stands for a style whose painting may not be included
 
 
-def make_card(trainer, style, about: dict, painting=True) -> Card:
-    """The card of a finished training on the painting `style`. about: `name`, `credit`, `licence`.
+def make_card(trainer, style, name, credit="", licence="", painting=True) -> Card:
+    """The card of a finished training on the painting `style`.
 
     painting: whether the painting goes along, as the training saw it; its Gram matrices do instead where it may not.
     No folder of this machine is written down: of the settings that are paths, the last part is. With the settings go the
@@ -29,7 +29,9 @@ def make_card(trainer, style, about: dict, painting=True) -> Card:
     for key in ("photos", "loss_weights"):
         settings[key] = settings[key] and Path(settings[key]).name
     card = Card(
-        **about,
+        name=name,
+        credit=credit,
+        licence=licence,
         settings=settings,
         objective=trainer.objective.to_dict(),
         losses={"held_out": trainer.held_out_costs(), "trained_seconds": round(trainer.seconds, 1)},

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from allaprima.core import __version__
 from allaprima.core.errors import AllaprimaError
-from allaprima.core.files import atomic
+from allaprima.core.files import write_atomically
 from allaprima.train.settings import Settings
 
 FORMAT = 5  # 1 had a history without the names of its terms, 2 settings without motion, 3 and 4 other networks `live`
@@ -34,13 +34,7 @@ def write_checkpoint(path, tensors: dict[str, torch.Tensor], values: dict) -> No
     """Write tensors, and values that JSON can hold, whole or not at all."""
     tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     text = json.dumps({"format": FORMAT, "version": __version__, **values})
-    with atomic(path) as part:
-        try:
-            save_file(tensors, part, {"allaprima": text})
-        except SafetensorError as error:
-            raise AllaprimaError(
-                f"{path} can't be written ({error}). Free some space or choose another folder."
-            ) from error
+    write_atomically(path, save(tensors, {"allaprima": text}))  # its own writer leaves a file that only we may read
 
 
 def read_checkpoint(path) -> tuple[dict[str, torch.Tensor], dict]:
@@ -58,14 +52,17 @@ def read_checkpoint(path) -> tuple[dict[str, torch.Tensor], dict]:
     except FileNotFoundError as error:
         raise AllaprimaError(f"There is no training to continue at {path}: leave out --resume to start one.") from error
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError, AllaprimaError) as error:
-        raise AllaprimaError(
-            f"{path} is not a checkpoint of allaprima, or it is damaged: delete it and train again."
-        ) from error
+        raise damaged(path) from error
     by = f"allaprima {values['version']}" if "version" in values else "an earlier version"
     raise AllaprimaError(
         f"{path} has format {found}, of {by}, and this version reads format {FORMAT}: "
         "use that version, or delete the file and train again."
     )
+
+
+def damaged(path) -> AllaprimaError:
+    """The sentence about a checkpoint that can't be read."""
+    return AllaprimaError(f"{path} is not a checkpoint of allaprima, or it is damaged: delete it and train again.")
 
 
 def saved_settings(output) -> Settings:

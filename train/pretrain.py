@@ -10,11 +10,11 @@ them, a few steps from each. docs/networks.md says what else was tried.
 import numpy as np
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch.func import functional_call
 
 from allaprima.core.events import Advanced, Listener, Started, Wrote, ignore
-from allaprima.core.files import atomic
+from allaprima.core.files import write_atomically
 from allaprima.media.pictures import read_rgb
 from allaprima.models.perceptual import PerceptualLoss, balance
 from allaprima.models.tensors import as_style
@@ -92,8 +92,7 @@ class ManyStyles(Trainer):
         for name in self.styles[0].parameters:
             tensors[name] = torch.stack([style.parameters[name].detach() for style in self.styles]).mean(0)
         halves = {name: value.half() if value.is_floating_point() else value for name, value in tensors.items()}
-        with atomic(output) as part:
-            save_file({name: value.cpu().contiguous() for name, value in halves.items()}, part)
+        write_atomically(output, save({name: value.cpu().contiguous() for name, value in halves.items()}))
 
 
 def cut(picture: Image.Image, random) -> Image.Image:

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
 
-from allaprima.core.checks import check_model_name, check_switch
+from allaprima.core.checks import check_file, check_kind, check_model_name, check_path, check_switch
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Advanced, Listener, Started, Warned, Wrote, ignore
 from allaprima.core.files import atomic, check_output
@@ -21,7 +22,7 @@ from allaprima.models.export import export
 from allaprima.models.tensors import to_image, to_tensor
 from allaprima.train import ranks
 from allaprima.train.card import make_card
-from allaprima.train.checkpoint import checkpoint_of, read_checkpoint, snapshot_steps, write_checkpoint
+from allaprima.train.checkpoint import checkpoint_of, damaged, read_checkpoint, snapshot_steps, write_checkpoint
 from allaprima.train.photos import Batches
 from allaprima.train.schedule import EARLY, REUSE
 from allaprima.train.settings import Settings, change, make_settings
@@ -57,10 +58,10 @@ def train_style(
     device: str | None = None,
     listener: Listener = ignore,
     stop: Callable[[], bool] = _never,
-    name: str = "",
-    credit: str = "",
-    licence: str = "",
-    painting: bool = True,
+    name: str | None = None,
+    credit: str | None = None,
+    licence: str | None = None,
+    painting: bool | None = None,
     **changes: object,
 ) -> Path:
     """Train a network to paint like one picture and write it as a model file; returns the path of that.
@@ -71,28 +72,48 @@ def train_style(
     settings. overwrite: replace a model and a checkpoint that are there. device: cpu, cuda or mps; None for the best there
     is. listener: gets the events (core/events.py). stop: asked every few steps; True saves a checkpoint and raises
     Stopped. name, credit, licence: for the model file. painting: whether that holds the painting, or its Gram matrices alone.
+    They are kept in the checkpoint: None is what that has, or in a new training the output's name, nothing, nothing and True.
 
     A KeyboardInterrupt loses the steps since the last checkpoint, at most KEEP_EVERY; `stop` loses none. Raises
     AllaprimaError for bad input, and when J keeps diverging.
     """
-    check_switch(painting=painting)
     trainer = begin(
-        style, output, settings, resume=resume, overwrite=overwrite, device=device, listener=listener, **changes
+        style,
+        output,
+        settings,
+        resume=resume,
+        overwrite=overwrite,
+        device=device,
+        listener=listener,
+        about={"name": name, "credit": credit, "licence": licence, "painting": painting},
+        **changes,
     )
     run(trainer, output, listener=listener, stop=stop)
-    about = {"name": name, "credit": credit, "licence": licence}
-    return write_model(trainer, style, output, **about, painting=painting, listener=listener)
+    return write_model(trainer, style, output, listener)
 
 
 def begin(
-    style, output, settings=None, *, resume=False, overwrite=False, device=None, listener: Listener = ignore, **changes
+    style,
+    output,
+    settings=None,
+    *,
+    resume=False,
+    overwrite=False,
+    device=None,
+    listener: Listener = ignore,
+    about=None,
+    **changes,
 ) -> Trainer:
-    """A Trainer that is ready for its next step: all is read and checked. The arguments are those of `train_style`.
+    """A Trainer that is ready for its next step: all is read and checked. The arguments are those of `train_style`; about
+    has its `name`, `credit`, `licence` and `painting`, or some of them.
 
     In one of several processes (train/ranks.py), the first one looks at the output and reads the checkpoint for all.
     """
+    given = {key: value for key, value in (about or {}).items() if value is not None}
+    check_kind(bool, painting=given.get("painting"))
+    check_kind(str, **{key: value for key, value in given.items() if key != "painting"})
     check_switch(resume=resume, overwrite=overwrite)
-    device = check_device(device)
+    style, device = check_path("style", style), check_device(device)
     output = ranks.of_first(lambda: checked_output(output, style, resume or overwrite))
     saved = ranks.of_first(lambda: read_checkpoint(checkpoint_of(output))) if resume else None
     if not isinstance(settings, Settings | None):
@@ -119,6 +140,7 @@ def begin(
         _restore(trainer, saved, checkpoint_of(output))
     elif not settings.steps:
         trainer.start_over(_steps_in(settings.minutes, trainer))
+    trainer.about |= given
     return trainer
 
 
@@ -155,7 +177,7 @@ def _probe(trainer: Trainer, batches: Batches) -> float:
 
 def checked_output(output, style, replaces: bool) -> Path:
     """The path of the model file, once it is clear that it and its folder can be written and nothing finished is lost."""
-    output = Path(output)
+    output = check_file("output", output)
     check_model_name(output)
     checkpoint = checkpoint_of(output)
     for path in (output, checkpoint):
@@ -173,9 +195,12 @@ def checked_output(output, style, replaces: bool) -> Path:
 
 def _restore(trainer: Trainer, saved, checkpoint: Path):
     tensors, values = saved
-    if values["style"] != trainer.style_digest:
-        raise AllaprimaError(f"{checkpoint} was trained on another painting: give that one, or leave out --resume.")
-    trainer.restore(tensors, values)
+    try:
+        if values["style"] != trainer.style_digest:
+            raise AllaprimaError(f"{checkpoint} was trained on another painting: give that one, or leave out --resume.")
+        trainer.restore(tensors, values)
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise damaged(checkpoint) from error
     if trainer.done > trainer.settings.steps:
         raise AllaprimaError(f"{trainer.done} steps are done already: steps must be at least {trainer.done}.")
 
@@ -184,11 +209,12 @@ def run(trainer: Trainer, output, *, listener: Listener = ignore, stop: Callable
     """Step until done, with checkpoints, previews, and the way back after a divergence.
 
     output: the model file that will be written. Raises Stopped, after saving, when `stop` says so. A checkpoint is there
-    from the beginning: a training that is killed goes on with the steps that its minutes allow, and not with an older one.
+    from the beginning: a training that is killed goes on with the steps that its minutes allow, and not with an older one,
+    and one that is continued with what was given anew.
     """
     total, checkpoint, divergences = trainer.settings.steps, checkpoint_of(output), 0
     good, first, began = _copy(trainer.state()), trainer.done, time.perf_counter()
-    if ranks.is_first() and not trainer.done:
+    if ranks.is_first():
         write_checkpoint(checkpoint, *good)
     listener(Started(TASK, total, "steps", _about(trainer, output)))
     if trainer.done:  # maybe all: then no step tells how many
@@ -197,27 +223,35 @@ def run(trainer: Trainer, output, *, listener: Listener = ignore, stop: Callable
         tick = time.perf_counter()
         try:
             costs = trainer.step()
+            now = time.perf_counter()
+            trainer.seconds += now - tick
+            rate = (trainer.done - first) * trainer.settings.batch / (now - began)
+            listener(Advanced(TASK, trainer.done, note=f"{rate:.1f} photos/s", values=costs))
+            if trainer.settings.snapshots and trainer.done in snapshot_steps(total) and ranks.is_first():
+                _snapshot(trainer, checkpoint.with_name(f"snapshot-{trainer.done:06d}.safetensors"))
+            if trainer.unread or trainer.ahead:
+                continue
+            stopped = ranks.of_first(stop)
+            if stopped or trainer.done % KEEP_EVERY == 0 or trainer.done == total:
+                good = _keep(trainer, checkpoint)
         except Diverged:
             divergences += 1
             _go_back(trainer, good, divergences, listener)
             continue
-        now = time.perf_counter()
-        trainer.seconds += now - tick
-        rate = (trainer.done - first) * trainer.settings.batch / (now - began)
-        listener(Advanced(TASK, trainer.done, note=f"{rate:.1f} photos/s", values=costs))
-        if trainer.settings.snapshots and trainer.done in snapshot_steps(total) and ranks.is_first():
-            _snapshot(trainer, checkpoint.with_name(f"snapshot-{trainer.done:06d}.safetensors"))
-        if trainer.unread or trainer.ahead:
-            continue
-        stopped = ranks.of_first(stop)
-        if stopped or trainer.done % KEEP_EVERY == 0 or trainer.done == total:
-            good = _copy(trainer.state())
-            if ranks.is_first():
-                # Before the checkpoint, which tells that this step is done
-                _preview(trainer, checkpoint.with_name(f"preview-{trainer.done:06d}.jpg"))
-                write_checkpoint(checkpoint, *good)
         if stopped and trainer.done < total:
             raise Stopped(trainer.done, checkpoint)
+
+
+def _keep(trainer: Trainer, checkpoint: Path):
+    """Write a preview and the checkpoint; returns what that holds. Raises Diverged where the network paints no more."""
+    if not ranks.of_first(trainer.is_sound):
+        raise Diverged
+    good = _copy(trainer.state())
+    if ranks.is_first():
+        # Before the checkpoint, which tells that this step is done
+        _preview(trainer, checkpoint.with_name(f"preview-{trainer.done:06d}.jpg"))
+        write_checkpoint(checkpoint, *good)
+    return good
 
 
 def _about(trainer: Trainer, output) -> str:
@@ -261,11 +295,9 @@ def _preview(trainer: Trainer, path: Path):
         Image.fromarray(to_image(pair)).save(part, quality=90)
 
 
-def write_model(
-    trainer: Trainer, style, output, *, name="", credit="", licence="", painting=True, listener: Listener = ignore
-) -> Path:
+def write_model(trainer: Trainer, style, output, listener: Listener = ignore) -> Path:
     """Write the model file of a Trainer; its card has all that it was trained with, and its costs on the held-out photos."""
-    about = {"name": name or Path(output).stem, "credit": credit, "licence": licence}
-    export(trainer.network, output, make_card(trainer, style, about, painting))
+    about: dict[str, Any] = trainer.about | {"name": trainer.about["name"] or Path(output).stem}
+    export(trainer.network, output, make_card(trainer, style, **about))
     listener(Wrote(Path(output)))
     return Path(output)

@@ -20,6 +20,7 @@ BOLDNESS = 3.0  # content over style cost of a picture that is painted and still
 STEADY = 0.5  # part of the steps from which on pictures are kept from changing with noise and motion
 ABREAST = 2  # steps whose gradients are computed side by side on a CPU, all from the same weights
 GRADIENT = 1e6  # norm that gradients are cut to
+NO_PICTURE = 1e3  # value of a pixel, 0..1 in a picture, that only a network which has diverged paints
 BEGINNING, EXPLODED = 20, 10  # steps, and the multiple of their highest J that is a divergence
 
 

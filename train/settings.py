@@ -7,12 +7,12 @@ the upper-case numbers of schedule.py, loss.py and soap.py; the model file has b
 
 import tomllib
 from dataclasses import Field, asdict, dataclass, field, fields, replace
-from math import isfinite
-from numbers import Integral, Real
+from numbers import Integral
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
+from allaprima.core.checks import LARGEST_SEED, check_J, check_layer_weights, is_finite
 from allaprima.core.errors import AllaprimaError
 
 BUNDLED = Path(__file__).parent / "photos"
@@ -66,7 +66,7 @@ class Settings:
     optimizer: str = _setting("soap", MODEL, "The optimizer.", choices=("soap", "adam"))
     learning_rate: float = _setting(5e-3, MODEL, "Highest learning rate.", above=0)
     warmup: int = _setting(30, MODEL, "Steps until the highest learning rate.", least=0)
-    seed: int = _setting(0, MODEL, "Random seed.", least=0, most=2**32 - 1)
+    seed: int = _setting(0, MODEL, "Random seed.", least=0, most=LARGEST_SEED)
     style_size: int = _setting(
         512, OBJECTIVE, "Long side of the painting in pixels: larger means larger strokes.", least=64, most=4096
     )
@@ -128,6 +128,7 @@ class Settings:
             object.__setattr__(self, each.name, _checked(each, getattr(self, each.name)))
         if not (self.content_layers or self.style_layers):
             raise AllaprimaError("content_layers and style_layers are both empty: name at least one layer.")
+        check_J(self.content_layers, self.style_layers, self.alpha, self.beta, self.tv)
 
 
 def described(setting: Field) -> str:
@@ -153,16 +154,13 @@ def _checked(setting: Field, value):
     kind, meta, known = setting.type, setting.metadata, False
     if kind == dict[str, float]:
         value = parse_layers(value) if isinstance(value, str) else value
-        known = isinstance(value, dict) and all(
-            isinstance(layer, str) and _is_number(weight, Real) and 0 <= weight < float("inf")
-            for layer, weight in value.items()
-        )
-        return {layer: float(weight) for layer, weight in value.items()} if known else _refuse(setting, value)
+        check_layer_weights(**{setting.name: value})
+        return {layer: float(weight) for layer, weight in value.items()}
     if kind in (int, float):
-        if not _is_number(value, Integral if kind is int else Real):
+        if not is_finite(value) or (kind is int and not isinstance(value, Integral)):
             _refuse(setting, value)
         value, (above, least, most) = kind(value), (meta[name] for name in ("above", "least", "most"))
-        known = isfinite(value) and not (
+        known = not (
             (above is not None and value <= above)
             or (least is not None and value < least)
             or (most is not None and value > most)
@@ -177,10 +175,6 @@ def _checked(setting: Field, value):
     return value if known else _refuse(setting, value)
 
 
-def _is_number(value, kind):
-    return isinstance(value, kind) and not isinstance(value, bool)
-
-
 def _refuse(setting: Field, value):
     raise AllaprimaError(f"{setting.name} must be {_allowed(setting)}, not {value!r}.")
 
@@ -188,8 +182,6 @@ def _refuse(setting: Field, value):
 def _allowed(setting: Field) -> str:
     """What a setting may be, for a sentence."""
     kind, meta = setting.type, setting.metadata
-    if kind == dict[str, float]:
-        return "names of layers, each with a weight of at least 0, such as relu3_3=1,relu4_3=0.5"
     if meta["choices"]:
         return _listed(meta["choices"])
     if kind is bool:
@@ -253,8 +245,11 @@ def change(settings: Settings, *layers: dict) -> Settings:
 
 
 def _read_config(file) -> dict:
+    options = [(option, each.name) for each in fields(Settings) for option in each.metadata["options"] or ()]
+    names = {option.removeprefix("--").replace("-", "_"): name for option, name in options}
     try:
-        return tomllib.loads(Path(file).read_bytes().decode("utf-8-sig"))
+        given = tomllib.loads(Path(file).read_bytes().decode("utf-8-sig"))
+        return {names.get(key, key): value for key, value in given.items()}
     except FileNotFoundError as error:
         raise AllaprimaError(f"{file} does not exist: check the spelling of --config.") from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -61,7 +61,8 @@ class Trainer:
     style: path of the painting. device: a name, or None for the best there is. listener: is told of a download.
     history: for each step that was read J and the cost of each of its terms, by name, before its weight. unread: the costs
     of the steps since, still on the device. ahead: what the next steps have found out already. seconds: spent in steps.
-    rate_factor: halved by a divergence.
+    rate_factor: halved by a divergence. about: `name`, `credit` and `licence` for the model file, and whether the `painting`
+    goes into it.
 
     Where several processes make a training (train/ranks.py), `settings.batch` is what all of them do in a step together.
     Raises AllaprimaError for what can't be read, or a device that is not there.
@@ -69,6 +70,7 @@ class Trainer:
 
     def __init__(self, style, settings: Settings, device=None, listener: Listener = ignore):
         self.settings, self.device = settings, check_device(device)
+        self.about: dict[str, Any] = {"name": "", "credit": "", "licence": "", "painting": True}
         self.read_every = 1 if self.device.type == "cpu" else READ_EVERY
         self.share = ranks.share(settings.batch)
         self.photos = Photos(settings.photos, settings.size, settings.held_out).to(self.device)
@@ -217,6 +219,10 @@ class Trainer:
         """A photo, uint8 [3, H, W], as the network would paint it if exported now: float [1, 3, H, W], about 0..1."""
         return self.network.eval()(photo[None].to(self.device).float() / 255)
 
+    def is_sound(self) -> bool:
+        """Whether the network still paints: what its last step made of it, no cost has told yet."""
+        return self.stylize(self.photos.held_out[0]).abs().max().item() < schedule.NO_PICTURE
+
     @torch.no_grad()
     def held_out_costs(self) -> dict[str, dict[str, float]]:
         """J, content cost per element and style cost of each held-out photo in the network's picture, clamped to 0..1."""
@@ -245,6 +251,7 @@ class Trainer:
             "rate_factor": self.rate_factor,
             "seconds": self.seconds,
             "style": self.style_digest,
+            "about": self.about,
         }
 
     def restore(self, tensors: dict[str, torch.Tensor], values: dict) -> None:
@@ -262,6 +269,7 @@ class Trainer:
         self.ahead.clear()
         self.objective = self.loss.objective = Objective(**values["objective"])
         self.rate_factor, self.seconds = values["rate_factor"], values["seconds"]
+        self.about = self.about | values.get("about", {})  # which earlier versions did not write
 
 
 def objective_of(settings: Settings) -> Objective:
