@@ -29,7 +29,7 @@ import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { gunzipSync } from "node:zlib";
 const [web, engine, path] = process.argv.slice(1), [width, height] = process.argv.slice(4).map(Number);
-const photo = new Uint8Array(3 * width * height).map((_, k) => k * 40503), model = new Uint8Array(readFileSync(path));
+const values = (channels) => new Uint8Array(channels * width * height).map((_, k) => k * 40503), model = new Uint8Array(readFileSync(path));
 let paint;
 if (engine === "ort") {
   const ort = await import(web + "/ort/ort.wasm.min.mjs");
@@ -38,11 +38,11 @@ if (engine === "ort") {
   ort.env.wasm.numThreads = 1;
   ort.env.logLevel = "error";
   const session = await ort.InferenceSession.create(model, { executionProviders: ["wasm"] });
-  const image = new ort.Tensor("uint8", photo, [1, height, width, 3]), strength = new ort.Tensor("float32", [1], [1]);
+  const image = new ort.Tensor("uint8", values(3), [1, height, width, 3]), strength = new ort.Tensor("float32", [1], [1]);
   paint = () => session.run({ image, strength });
 } else {
   const { Painter } = await import(web + "/kernels/painter.js");
-  const painter = await Painter.start(async () => readFileSync(new URL(`${web}/kernels/${engine}.wasm`)), 1);
+  const painter = await Painter.start(1, async () => readFileSync(new URL(`${web}/kernels/${engine}.wasm`))), photo = values(4);
   painter.load(model);
   paint = () => painter.paint(photo, width, height);
 }

@@ -45,7 +45,7 @@ def best(tmp_path):
 def assert_same(variant, model, folder):
     photos = []
     for width, height in SIZES:
-        photo = Image.open(PHOTOS / "chelsea.jpg").convert("RGB").resize((width, height))
+        photo = Image.open(PHOTOS / "chelsea.jpg").convert("RGBA").resize((width, height))
         (folder / f"{width}x{height}").write_bytes(photo.tobytes())
         photos.append(f"{folder / f'{width}x{height}'}:{width}:{height}")
     output = folder / variant
@@ -53,10 +53,10 @@ def assert_same(variant, model, folder):
     assert run(variant, model, output, *photos) == ""
     stylizer = Stylizer(model)
     for width, height in SIZES:
-        shape = (height, width, 3)
+        shape = (height, width, 4)
         photo, painted = (np.fromfile(at / f"{width}x{height}", np.uint8).reshape(shape) for at in (folder, output))
-        assert np.abs(painted.astype(int) - stylizer(photo)).max() <= 1, (model, width, height)
-        assert painted.std() > 5
+        assert np.abs(painted[..., :3].astype(int) - stylizer(photo[..., :3])).max() <= 1, (model, width, height)
+        assert painted[..., :3].std() > 5 and (painted[..., 3] == 255).all()
 
 
 @pytest.mark.parametrize("style", sorted(BUNDLED.glob("*.onnx")), ids=lambda path: path.stem)

@@ -19,7 +19,7 @@ import clips
 from allaprima.infer.stylizer import Stylizer
 from allaprima.serve.site import export_web
 from browsers import from_base64, is_held, needs_chromium, painted, pixels, until_cameras, watch_cameras
-from conftest import PHOTOS
+from conftest import PHOTOS, ROOT
 
 STYLES = ["starry_night", "wave"]
 
@@ -291,3 +291,27 @@ def test_the_studio_answers_this_machine_alone(studio):
             ask(path)
     with pytest.raises(HTTPError, match="400"):
         ask("", host="evil.example")
+
+
+def test_the_page_of_the_docs_paints_the_camera(chromium, site, hosted):
+    (page_of_docs,) = re.findall(r"^```html\n(.*?)^```", (ROOT / "docs" / "deploy.md").read_text(), re.M | re.S)
+    (site / "booth.html").write_text(page_of_docs)
+    page = chromium.new_page()
+    page.context.grant_permissions(["camera"], origin=hosted.rstrip("/"))
+    thrown = []
+    page.on("pageerror", lambda error: thrown.append(str(error)))
+    # what is drawn is the frame; it is painted once a next one is asked for
+    page.add_init_script(
+        """const draw = CanvasRenderingContext2D.prototype.drawImage;
+        CanvasRenderingContext2D.prototype.drawImage = function (...order) {
+            draw.apply(this, order);
+            window.drawn = this.canvas.toDataURL();
+        };
+        window.requestAnimationFrame = () => (window.done = document.querySelector("canvas").toDataURL());"""
+    )
+    page.goto(f"{hosted}booth.html")
+    page.wait_for_function("window.done", timeout=60_000)
+    drawn, done = (from_base64(page.evaluate(f"window.{name}").split(",")[1]) for name in ("drawn", "done"))
+    assert thrown == []
+    assert np.abs(done.astype(int) - Stylizer("wave")(drawn)).max() <= 1
+    page.close()

@@ -215,12 +215,12 @@ KERNEL void gather(const float *x, int row, const int *rows, const int *columns,
     }
 }
 
-/* The first three of four channels from the bytes of a photo [height][width][3], by the same two lists. */
+/* The first three of four channels from the bytes of a photo, RGBA, by the same two lists. */
 KERNEL void floats(const byte *photo, int row, const int *rows, const int *columns, float *y, int y_row, int width, int from,
                    int to) {
   for (int i = from; i < to; i++)
     for (int j = 0; j < width; j++) {
-      const byte *pixel = photo + rows[i] * row + columns[j] * 3;
+      const byte *pixel = photo + rows[i] * row + columns[j] * 4;
       for (int c = 0; c < 3; c++) y[i * y_row + 4 * j + c] = pixel[c];
     }
 }
@@ -247,24 +247,18 @@ KERNEL void equalize(const float *sums, int rows, int count, const float *coarse
   }
 }
 
-/* Of four floats the whole numbers, 0 to 255, as bytes. */
-INLINE void store_bytes(byte *to, v128_t values) {
-  values = wasm_f32x4_pmin(wasm_f32x4_splat(255), zero_or_more(values));
-  const v128_t words = wasm_i32x4_trunc_sat_f32x4(values), halves = wasm_u16x8_narrow_i32x4(words, words);
-  wasm_v128_store32_lane(to, wasm_u8x16_narrow_i16x8(halves, halves), 0);
+/* A pixel's bytes, RGBA, from the first three of four floats: whole numbers, 0 to 255. */
+INLINE void store_pixel(byte *pixel, v128_t values) {
+  const v128_t words = wasm_i32x4_trunc_sat_f32x4(wasm_f32x4_pmin(wasm_f32x4_splat(255), zero_or_more(values)));
+  const v128_t halves = wasm_u16x8_narrow_i32x4(words, words), bytes = wasm_u8x16_narrow_i16x8(halves, halves);
+  wasm_v128_store32_lane(pixel, wasm_i8x16_replace_lane(bytes, 3, -1), 0);
 }
 
-/* Bytes [height][width][3] from 12 channels at half the size, the three colours of two times two pixels; rows and columns are
-   cut from `start` on, which is even. */
+/* Bytes, RGBA, from 12 channels at half the size, the three colours of two times two pixels; rows and columns are cut from
+   `start` on, which is even. */
 KERNEL void bytes(const float *x, int row, byte *picture, int width, int start, int from, int to) {
   for (int i = from; i < to; i++) {
     const float *source = x + (i + start) / 2 * row + start / 2 * 12 + (i & 1 ? 6 : 0);
-    byte *at = picture + 3 * i * width;
-    for (int j = 0; j + 1 < width; j += 2, source += 12, at += 6) {
-      store_bytes(at, wasm_v128_load(source));
-      store_bytes(at + 2, wasm_v128_load(source + 2));
-    }
-    if (width & 1)
-      for (int c = 0; c < 3; c++) at[c] = source[c] < 0 ? 0 : source[c] > 255 ? 255 : (byte)source[c];
+    for (int j = 0; j < width; j++) store_pixel(picture + 4 * (i * width + j), wasm_v128_load(source + j / 2 * 12 + (j & 1 ? 3 : 0)));
   }
 }

@@ -1,15 +1,15 @@
 /**
  * Brush strokes in proportion to the picture, as infer/strokes.py and media/luminance.py have them: the network paints
  * the picture at the size at which its strokes have the proportion that is asked for, the result is scaled to the
- * picture's own size, and the photo's fine edges return. All pictures are RGB bytes.
+ * picture's own size, and the photo's fine edges return. All pictures are RGBA bytes.
  */
 
 const AREA = 640 * 480; // px: in a picture of this area a stroke of 1 is the network's own
 const WINDOW = 7, FLAT = 20, STEEPEST = 1.5; // of the return of detail, as in media/luminance.py
 
 /**
- * @param {(photo: Uint8Array, width: number, height: number) => Promise<Uint8Array>} paint the network
- * @param {Uint8Array} photo @param {number} width @param {number} height of the photo @param {number} stroke 0.5 to 2
+ * @param {(photo: Uint8ClampedArray, width: number, height: number) => Promise<Uint8Array>} paint the network
+ * @param {Uint8ClampedArray} photo @param {number} width @param {number} height of the photo @param {number} stroke 0.5 to 2
  * @returns {Promise<Uint8Array | Uint8ClampedArray>} the painted picture, of the photo's size
  */
 export async function paintStrokes(paint, photo, width, height, stroke) {
@@ -17,24 +17,25 @@ export async function paintStrokes(paint, photo, width, height, stroke) {
   const own = { width, height }, other = { width: Math.round(width * ratio), height: Math.round(height * ratio) };
   if (own.width === other.width && own.height === other.height) return paint(photo, width, height);
   const [there, back] = ratio < 1 ? [area, cubic] : [cubic, area];
-  const small = toBytes(resized(photo, own, other, 3, there));
-  const painted = await paint(new Uint8Array(small.buffer), other.width, other.height);
-  const whole = toBytes(resized(painted, other, own, 3, back));
+  const small = toBytes(resized(photo, own, other, 4, there));
+  const painted = await paint(small, other.width, other.height);
+  const whole = toBytes(resized(painted, other, own, 4, back));
   if (ratio < 1) returnDetail(whole, photo, own, painted, small, other);
   return whole;
 }
 
 /** Y of each pixel, 0 to 255 (ITU-R BT.601), as OpenCV rounds it. @param {Uint8Array | Uint8ClampedArray} picture */
 export function luminance(picture) {
-  const grey = new Float32Array(picture.length / 3);
-  for (let k = 0, at = 0; k < grey.length; k++, at += 3)
+  const grey = new Float32Array(picture.length / 4);
+  for (let k = 0, at = 0; k < grey.length; k++, at += 4)
     grey[k] = (4899 * picture[at] + 9617 * picture[at + 1] + 1868 * picture[at + 2] + 8192) >> 14;
   return grey;
 }
 
-/** Add a difference of luminance to the pixel `k` of a picture. @param {Uint8ClampedArray} picture, of RGB or RGBA */
-export function brighten(picture, k, channels, difference) {
-  for (let at = channels * k; at < channels * k + 3; at++) picture[at] += difference;
+/** Add differences of luminance, one for each pixel, to a picture. @param {Uint8ClampedArray} picture */
+export function brighten(picture, differences) {
+  for (let k = 0, at = 0; k < differences.length; k++, at++)
+    for (const end = at + 3; at < end; at++) picture[at] += differences[k];
 }
 
 /** Sharpen `whole`, the enlarged `painted`, by what the photo has and its small copy lacks. */
@@ -50,7 +51,7 @@ function returnDetail(whole, photo, own, painted, small, other) {
   const slopes = resized(slope, other, own, 1, linear), coarse = toBytes(resized(x, other, own, 1, cubic));
   const before = luminance(whole);
   const after = toBytes(luminance(photo).map((sharp, k) => before[k] + (sharp - coarse[k]) * slopes[k]));
-  for (let k = 0; k < after.length; k++) brighten(whole, k, 3, after[k] - before[k]);
+  brighten(whole, before.map((grey, k) => after[k] - grey));
 }
 
 // -- resizing: each value is a weighted sum of values of the source, along x and then along y ---------------------

@@ -1,5 +1,5 @@
 /**
- * The network, in a thread of its own: RGBA bytes in, painted RGBA bytes out, in the same buffer.
+ * The network, in a thread of its own: RGBA bytes in, painted RGBA bytes out, in the same buffer. Pictures are opaque.
  *
  * Messages in:  {load: url, provider, threads, width, height}   a style, warmed up at that size before the answer
  *               {paint: ArrayBuffer, width, height, strength, stroke, keep_colors}
@@ -8,8 +8,6 @@
 import { Painter, Unsupported } from "./kernels/painter.js";
 import { brighten, luminance, paintStrokes } from "./strokes.js";
 
-const KERNELS = new URL("./kernels/", import.meta.url);
-
 /** The builds of the runtime: that for a graphics card has code for the processor too, and is twice the size. */
 const BUILDS = {
   wasm: { script: "./ort/ort.wasm.min.mjs", code: "./ort/ort-wasm-simd-threaded.wasm.gz" },
@@ -17,7 +15,7 @@ const BUILDS = {
 };
 const WARM_UP = 3; // the first runs at a size are several times slower than the rest
 
-/** @typedef {(photo: Uint8Array, width: number, height: number) => Promise<Uint8Array>} Paint from RGB bytes to RGB bytes */
+/** @typedef {(photo: Uint8ClampedArray, width: number, height: number) => Promise<Uint8Array>} Paint from RGBA bytes to RGBA bytes */
 
 /** @type {Promise<Painter | null> | undefined} */
 let painter;
@@ -29,8 +27,6 @@ let session = null;
 let network = async () => {
   throw new Error("No style is loaded: choose one.");
 };
-let rgb = new Uint8Array(0);
-
 onmessage = async ({ data }) => {
   try {
     if (data.load) await load(data);
@@ -45,15 +41,13 @@ async function load({ load: url, provider, threads, width, height }) {
   const answer = await fetched(url, `The style ${url}`);
   const model = new Uint8Array(await answer.arrayBuffer());
   network = (provider === "wasm" && (await withKernels(model, threads))) || (await withRuntime(model, provider, threads));
-  for (let k = 0; k < WARM_UP; k++) await network(new Uint8Array(3 * width * height), width, height);
+  for (let k = 0; k < WARM_UP; k++) await network(new Uint8ClampedArray(4 * width * height), width, height);
   postMessage({ loaded: url });
 }
 
 /** The network in kernels of our own, where they know it and the browser can run them. @param {Uint8Array} model */
 async function withKernels(model, threads) {
-  const file = (name) => fetched(new URL(name, KERNELS), "The painting engine").then((answer) => answer.arrayBuffer());
-  const hire = () => new Worker(new URL("hand.js", KERNELS), { type: "module" });
-  painter ??= Painter.start(file, threads, hire).catch(() => null); // ONNX Runtime tells what is missing
+  painter ??= Painter.start(threads).catch(() => null); // ONNX Runtime tells what is missing
   const own = await painter;
   try {
     own?.load(model);
@@ -76,9 +70,18 @@ async function withRuntime(model, provider, threads) {
   session = fresh;
   const strength = new Tensor("float32", [1], [1]);
   return async (photo, width, height) => {
-    const { stylized } = await fresh.run({ image: new Tensor("uint8", photo, [1, height, width, 3]), strength });
-    return /** @type {Uint8Array} */ (stylized.data);
+    const image = new Tensor("uint8", recoloured(photo, 4, 3), [1, height, width, 3]);
+    const { stylized } = await fresh.run({ image, strength });
+    return recoloured(/** @type {Uint8Array} */ (stylized.data), 3, 4);
   };
+}
+
+/** A picture with so many channels for each pixel, RGB or RGBA, with as many as that. @param {Uint8Array | Uint8ClampedArray} picture */
+function recoloured(picture, channels, wanted) {
+  const result = new Uint8Array((picture.length / channels) * wanted).fill(255);
+  for (let from = 0, to = 0; from < picture.length; from += channels, to += wanted)
+    for (let c = 0; c < 3; c++) result[to + c] = picture[from + c];
+  return result;
 }
 
 /** The runtime, which is the same for all styles. @param {"wasm" | "webgpu"} provider */
@@ -110,36 +113,21 @@ async function inflated(answer) {
 }
 
 /** @param {{paint: ArrayBuffer, width: number, height: number} & import("./engine.js").Controls} order */
-async function paint({ paint: buffer, width, height, strength: wanted, stroke, keep_colors }) {
+async function paint({ paint: buffer, width, height, strength, stroke, keep_colors }) {
   const began = performance.now();
-  const rgba = new Uint8ClampedArray(buffer);
-  const count = width * height;
-  if (rgb.length !== 3 * count) rgb = new Uint8Array(3 * count);
-  for (let from = 0, to = 0; to < rgb.length; from += 4, to += 3) {
-    rgb[to] = rgba[from];
-    rgb[to + 1] = rgba[from + 1];
-    rgb[to + 2] = rgba[from + 2];
-  }
-  const whole = await (stroke ? paintStrokes(network, rgb, width, height, stroke) : network(rgb, width, height));
-  const painted = mixed(whole, wanted);
+  const photo = new Uint8ClampedArray(buffer); // and then the picture
+  const painted = await (stroke ? paintStrokes(network, photo, width, height, stroke) : network(photo, width, height));
+  const picture = mix(keep_colors ? photo.slice() : photo, painted, strength);
   if (keep_colors) {
-    const before = luminance(rgb), after = luminance(painted);
-    for (let k = 0; k < count; k++) brighten(rgba, k, 4, after[k] - before[k]);
-  } else {
-    for (let from = 0, to = 0; from < painted.length; from += 3, to += 4) {
-      rgba[to] = painted[from];
-      rgba[to + 1] = painted[from + 1];
-      rgba[to + 2] = painted[from + 2];
-    }
+    const before = luminance(photo), after = luminance(picture);
+    brighten(photo, before.map((grey, k) => after[k] - grey));
   }
-  for (let to = 3; to < rgba.length; to += 4) rgba[to] = 255;
   postMessage({ painted: buffer, width, height, milliseconds: performance.now() - began }, [buffer]);
 }
 
-/** From the photo, which is in `rgb`, to the painted picture. @param {Uint8Array | Uint8ClampedArray} painted */
-function mixed(painted, wanted) {
-  if (wanted === 1) return painted;
-  const result = new Uint8ClampedArray(painted.length); // it rounds
-  for (let k = 0; k < result.length; k++) result[k] = rgb[k] + wanted * (painted[k] - rgb[k]);
-  return result;
+/** Make a photo a picture painted with this strength. @param {Uint8ClampedArray} photo @param {ArrayLike<number>} painted */
+function mix(photo, painted, strength) {
+  if (strength === 1) photo.set(painted);
+  else for (let k = 0; k < photo.length; k++) photo[k] += strength * (painted[k] - photo[k]); // rounded
+  return photo;
 }

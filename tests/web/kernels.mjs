@@ -1,6 +1,6 @@
 // Paints photos with the kernels of the page, on one thread:
 //   node kernels.mjs FOLDER_OF_KERNELS VARIANT MODEL OUTPUT PHOTO:WIDTH:HEIGHT...
-// VARIANT: "simd", or "relaxed" where node knows relaxed SIMD. PHOTO holds the bytes of RGB pixels; OUTPUT, a folder, gets a file
+// VARIANT: "simd", or "relaxed" where node knows relaxed SIMD. PHOTO holds the bytes of RGBA pixels; OUTPUT, a folder, gets a file
 // of the same name for each. Prints "unsupported" where the kernels don't know the network.
 import { readFileSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
@@ -8,7 +8,7 @@ import { pathToFileURL } from "node:url";
 
 const [folder, variant, model, output, ...photos] = process.argv.slice(2);
 const { Painter, Unsupported } = await import(pathToFileURL(join(folder, "painter.js")));
-const painter = await Painter.start(async (name) => readFileSync(join(folder, name.replace("relaxed", variant))), 1);
+const painter = await Painter.start(1, async (name) => readFileSync(join(folder, name.replace("relaxed", variant))));
 try {
   painter.load(new Uint8Array(readFileSync(model)));
 } catch (error) {
@@ -19,6 +19,6 @@ try {
 for (const photo of photos) {
   const [file, width, height] = photo.split(":");
   const bytes = new Uint8Array(readFileSync(file));
-  painter.paint(bytes.map((value) => 255 - value), Number(width), Number(height)); // nothing of another picture stays
+  painter.paint(bytes.map((value) => 255 - value), Number(width), Number(height)); // nothing of another photo stays
   writeFileSync(join(output, basename(file)), painter.paint(bytes, Number(width), Number(height)));
 }

@@ -7,22 +7,21 @@ export { Unsupported } from "./network.js";
 
 const MOST = 65535; // pages of memory
 
-/** The kernels at work. Raises RangeError where a picture is too large for the memory. */
+/** The kernels at work, in a page or, so that the page goes on meanwhile, in a worker, which alone can have more than one thread. */
 export class Painter {
   /**
-   * @param {(name: string) => Promise<BufferSource>} file the kernels by name: "relaxed.wasm", say
-   * @param {number} threads
-   * @param {() => Worker} hire starts a worker with hand.js, one more thread
+   * @param {number} threads more than one in isolated pages alone
+   * @param {(name: string) => Promise<BufferSource>} file the kernels by name: "relaxed.wasm", say; those beside this file
    */
-  static async start(file, threads, hire) {
+  static async start(threads = 1, file = fetched) {
     const ending = threads > 1 ? ".shared.wasm" : ".wasm";
     let code = await file("relaxed" + ending);
     if (!WebAssembly.validate(code)) code = await file("simd" + ending); // a browser without relaxed SIMD
     const module = await WebAssembly.compile(code);
     const painter = new Painter(module, threads);
     const { memory, control } = painter;
-    const told = Array.from({ length: threads - 1 }, (_, k) => ({ module, memory, control, thread: k + 1, threads }));
-    await Promise.all(told.map((order) => hired(hire(), order))); // before this thread waits for them, and their browser for it
+    // before this thread waits for the others, which can't start while it does
+    await Promise.all(Array.from({ length: threads - 1 }, (_, k) => hired({ module, memory, control, thread: k + 1, threads })));
     return painter;
   }
 
@@ -47,7 +46,10 @@ export class Painter {
     this.size = "";
   }
 
-  /** @param {Uint8Array} photo RGB bytes @returns {Uint8Array} the painted ones; they last until the next call */
+  /**
+   * @param {ArrayLike<number>} photo RGBA bytes, as of an ImageData @param {number} width @param {number} height both at least 16
+   * @returns {Uint8Array} the painted ones, opaque; they last until the next call
+   */
   paint(photo, width, height) {
     const { program, photo: from, picture } = this.compiled(width, height);
     const bytes = new Uint8Array(this.memory.buffer);
@@ -70,11 +72,19 @@ export class Painter {
   }
 }
 
-/** Once a worker is ready to follow. @param {Worker} hand @returns {Promise<void>} */
-function hired(hand, order) {
+/** A worker that is one more thread, once it is ready. @returns {Promise<void>} */
+function hired(order) {
+  const hand = new Worker(new URL("./hand.js", import.meta.url), { type: "module" });
   return new Promise((resolve, reject) => {
     hand.onmessage = () => resolve();
-    hand.onerror = () => reject(new Error("A thread can't be started."));
+    hand.onerror = () => reject(new Error("A thread can't be started: use one."));
     hand.postMessage(order);
   });
+}
+
+/** @param {string} name */
+async function fetched(name) {
+  const answer = await fetch(new URL(name, import.meta.url));
+  if (!answer.ok) throw new Error(`${name} can't be loaded (${answer.status}).`);
+  return answer.arrayBuffer();
 }

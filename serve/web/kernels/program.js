@@ -74,11 +74,11 @@ export function placeWeights(network, heap) {
 /**
  * @param {Network} network @param {Map<object, number>} places of its weights @param {Heap} heap
  * @returns {{program: number, photo: number, picture: number}} places in memory: of the program, of the photo's bytes and of
- *   the picture's, both [height, width, 3]
+ *   the picture's, both RGBA
  */
 export function compile(network, places, heap, width, height) {
   const compiler = new Compiler(network, places, heap);
-  const photo = heap.take(3 * width * height), picture = heap.take(3 * width * height);
+  const photo = heap.take(4 * width * height), picture = heap.take(4 * width * height);
   compiler.begin(photo, width, height);
   for (const step of network.steps) compiler[step.kind](/** @type {any} */ (step));
   const { at, row } = compiler.value(network.last.to);
@@ -153,7 +153,7 @@ class Compiler {
       for (let x = 0; x < value.width; x++, to += 4)
         floats[to] = grain.values[(y % grain.height) * grain.width + (x % grain.width)];
     const lists = [this.heap.put(rows), this.heap.put(columns)];
-    this.call("floats", value.height, photo, 3 * photoWidth, ...lists, value.at, value.row, value.width);
+    this.call("floats", value.height, photo, 4 * photoWidth, ...lists, value.at, value.row, value.width);
     const sums = this.moments(value);
     const coarse = this.make("contrast", Math.floor(value.height / 4), Math.floor(value.width / 4), 8);
     this.call(
