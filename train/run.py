@@ -110,7 +110,7 @@ def begin(
     In one of several processes (train/ranks.py), the first one looks at the output and reads the checkpoint for all.
     """
     given = {key: value for key, value in (about or {}).items() if value is not None}
-    check_kind(bool, painting=given.get("painting"))
+    check_switch(painting=given.get("painting", True))
     check_kind(str, **{key: value for key, value in given.items() if key != "painting"})
     check_switch(resume=resume, overwrite=overwrite)
     style, device = check_path("style", style), check_device(device)
