@@ -27,6 +27,7 @@ let session = null;
 let network = async () => {
   throw new Error("No style is loaded: choose one.");
 };
+
 onmessage = async ({ data }) => {
   try {
     if (data.load) await load(data);

@@ -5,9 +5,10 @@ import { lead } from "./threads.js";
 
 export { Unsupported } from "./network.js";
 
-const MOST = 65535; // pages of memory
+const MOST = [65535, 16384]; // pages of memory; a telephone may refuse to share the first
+const LEAST = 16; // px
 
-/** The kernels at work, in a page or, so that the page goes on meanwhile, in a worker, which alone can have more than one thread. */
+/** The kernels at work: in a worker, so that the page goes on meanwhile, or on one thread in the page itself. */
 export class Painter {
   /**
    * @param {number} threads more than one in isolated pages alone
@@ -21,13 +22,14 @@ export class Painter {
     const painter = new Painter(module, threads);
     const { memory, control } = painter;
     // before this thread waits for the others, which can't start while it does
-    await Promise.all(Array.from({ length: threads - 1 }, (_, k) => hired({ module, memory, control, thread: k + 1, threads })));
+    const orders = Array.from({ length: threads - 1 }, (_, k) => ({ module, memory, control, thread: k + 1, threads }));
+    await Promise.all(orders.map(hired));
     return painter;
   }
 
   /** @param {WebAssembly.Module} module */
   constructor(module, threads) {
-    this.memory = new WebAssembly.Memory({ initial: 2, maximum: MOST, shared: threads > 1 });
+    this.memory = memoryFor(threads);
     const { exports } = new WebAssembly.Instance(module, { env: { memory: this.memory } });
     this.kernels = KERNELS.map((name) => /** @type {CallableFunction} */ (exports[name]));
     this.threads = threads;
@@ -47,10 +49,12 @@ export class Painter {
   }
 
   /**
-   * @param {ArrayLike<number>} photo RGBA bytes, as of an ImageData @param {number} width @param {number} height both at least 16
+   * @param {ArrayLike<number>} photo RGBA bytes, as of an ImageData @param {number} width @param {number} height both at least LEAST
    * @returns {Uint8Array} the painted ones, opaque; they last until the next call
    */
   paint(photo, width, height) {
+    if (photo.length !== 4 * width * height || Math.min(width, height) < LEAST)
+      throw new RangeError(`A photo has 4 bytes for each pixel and at least ${LEAST} pixels a side.`);
     const { program, photo: from, picture } = this.compiled(width, height);
     const bytes = new Uint8Array(this.memory.buffer);
     bytes.set(photo, from);
@@ -69,6 +73,15 @@ export class Painter {
       this.size = size;
     }
     return /** @type {ReturnType<typeof compile>} */ (this.program);
+  }
+}
+
+function memoryFor(threads) {
+  const memory = (maximum) => new WebAssembly.Memory({ initial: 2, maximum, shared: threads > 1 });
+  try {
+    return memory(MOST[0]);
+  } catch {
+    return memory(MOST[1]);
   }
 }
 

@@ -2,7 +2,7 @@
  * A network at one size, as calls of kernels over buffers in the memory of WebAssembly.
  *
  * A program is numbers in that memory, which every thread reads: for each call the number of the kernel, how many rows its
- * result has, how many arguments follow, and these.
+ * result has, how many arguments follow, and these; and -1 after the last.
  */
 
 /**

@@ -5,7 +5,10 @@ const PROGRAM = 0, STARTED = 1, ARRIVED = 2, OVER = 3;
 const SPINS = 2000; // looks at the others' work before a thread sleeps
 const PATIENCE = 20_000; // ms; longer than any call takes
 
-/** What threads have in common. @typedef {{memory: WebAssembly.Memory, kernels: CallableFunction[], control: Int32Array, threads: number}} Team */
+/**
+ * What threads have in common.
+ * @typedef {{memory: WebAssembly.Memory, kernels: CallableFunction[], control: Int32Array, threads: number}} Team
+ */
 
 /** Run a program, whose place in memory this is, with all threads. @param {Team} team @param {number} program */
 export function lead(team, program) {
@@ -26,10 +29,11 @@ export function follow(team, thread) {
 /** @param {Team} team */
 function work({ memory, kernels, control, threads }, program, thread) {
   const numbers = new Float64Array(memory.buffer, program);
-  for (let at = 0; numbers[at] >= 0; ) {
+  for (let at = 0, isLast = false; !isLast; ) {
     const rows = numbers[at + 1], end = at + 3 + numbers[at + 2];
     const from = Math.floor((rows * thread) / threads), to = Math.floor((rows * (thread + 1)) / threads);
     kernels[numbers[at]](...numbers.subarray(at + 3, end), from, to);
+    isLast = numbers[end] < 0; // once all threads are here, another program may take its place
     if (threads > 1) meet(control, threads);
     at = end;
   }
