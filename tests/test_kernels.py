@@ -4,6 +4,7 @@ import shutil
 import subprocess
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from PIL import Image
@@ -77,3 +78,67 @@ def test_fused_multiplication_paints_alike(tmp_path):
 @pytest.mark.parametrize("model", [BUNDLED.parent / "reference" / "johnson.onnx", ROOT / "tests" / "format1.onnx"])
 def test_other_networks_are_left_to_the_runtime(model, tmp_path):
     assert run("simd", model, tmp_path) == "unsupported\n"
+
+
+def first(model, kind):
+    return next(node for node in model.graph.node if node.op_type == kind)
+
+
+def constant(model, name):
+    return next(each for each in model.graph.initializer if each.name == name)
+
+
+def another_maker(model):
+    model.producer_name = "somebody"
+
+
+def another_resize(model):
+    first(model, "Resize").attribute[0].s = b"asymmetric"
+
+
+def another_range(model):
+    constant(model, first(model, "Clip").input[2]).raw_data = np.float32(120).tobytes()
+
+
+def another_shuffle(model):
+    [node for node in model.graph.node if node.op_type == "Transpose"][1].attribute[0].ints[:] = [0, 1, 4, 3, 2]
+
+
+def values_that_are_not_raw(model):
+    bias = constant(model, first(model, "InstanceNormalization").input[2])
+    bias.float_data[:] = np.frombuffer(bias.raw_data, np.float32)
+    bias.ClearField("raw_data")
+
+
+def wrong_dims(model):
+    constant(model, first(model, "InstanceNormalization").input[1]).dims[0] = 2**40
+
+
+def a_loop(model):
+    pad = [node for node in model.graph.node if node.op_type == "Pad"][1]
+    joined = next(node for node in model.graph.node if pad.input[1] in node.output)
+    joined.input[0] = joined.output[0]
+
+
+CHANGES = [another_maker, another_resize, another_range, another_shuffle, values_that_are_not_raw, wrong_dims, a_loop]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
+def test_what_would_be_painted_wrongly_is_left_to_the_runtime(change, tmp_path):
+    model = onnx.load(BUNDLED / "wave.onnx")
+    change(model)
+    onnx.save(model, tmp_path / "changed.onnx")
+    assert run("simd", tmp_path / "changed.onnx", tmp_path) == "unsupported\n"
+
+
+@pytest.mark.parametrize("bytes_", [b"", b"\x3a\xf5" + b"\xff" * 8 + b"\x01", b"\xff" * 400_000, b"\x00" * 10, b"PK"])
+def test_damaged_files_are_left_to_the_runtime(bytes_, tmp_path):
+    (tmp_path / "damaged.onnx").write_bytes(bytes_)
+    assert run("simd", tmp_path / "damaged.onnx", tmp_path) == "unsupported\n"
+
+
+def test_a_file_that_was_cut_is_left_to_the_runtime(tmp_path):
+    whole = (BUNDLED / "wave.onnx").read_bytes()
+    for part in (0.1, 0.37, 0.6, 0.95):
+        (tmp_path / "cut.onnx").write_bytes(whole[: int(part * len(whole))])
+        assert run("simd", tmp_path / "cut.onnx", tmp_path) == "unsupported\n"

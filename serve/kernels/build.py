@@ -16,7 +16,7 @@ SHARED = {"": "", ".shared": "-matomics -mbulk-memory -Wl,--shared-memory"}
 COMPILE = (
     f"{sys.executable} -m ziglang cc -target wasm32-freestanding -O3 -s -nostdlib -Wl,--no-entry -Wl,--export-dynamic"
 )
-MEMORY = f"-Wl,--import-memory -Wl,--max-memory={2**32 - 2**16} -Wl,-z,stack-size=65536"  # as serve/web/kernels/program.js has it
+MEMORY = f"-Wl,--import-memory -Wl,--max-memory={2**32 - 2**16} -Wl,-z,stack-size=65536"
 
 
 def build(folder: Path = BUILT):

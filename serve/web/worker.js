@@ -48,15 +48,26 @@ async function load({ load: url, provider, threads, width, height }) {
 
 /** The network in kernels of our own, where they know it and the browser can run them. @param {Uint8Array} model */
 async function withKernels(model, threads) {
-  painter ??= Painter.start(threads).catch(() => null); // ONNX Runtime tells what is missing
+  painter ??= Painter.start(threads).catch(() => Painter.start()).catch(() => null); // ONNX Runtime tells what is missing
   const own = await painter;
+  if (!own) painter = undefined; // the next style tries again
   try {
     own?.load(model);
   } catch (error) {
     if (error instanceof Unsupported) return null;
     throw error;
   }
-  return own && /** @type {Paint} */ (async (photo, width, height) => own.paint(photo, width, height));
+  return own && /** @type {Paint} */ (async (photo, width, height) => paintedBy(own, photo, width, height));
+}
+
+/** @param {Painter} own */
+function paintedBy(own, photo, width, height) {
+  try {
+    return own.paint(photo, width, height);
+  } catch (error) {
+    if (!own.style) painter = undefined; // it is broken: the next style starts another
+    throw error;
+  }
 }
 
 /** The network in ONNX Runtime. @param {Uint8Array} model @param {"wasm" | "webgpu"} provider @returns {Promise<Paint>} */

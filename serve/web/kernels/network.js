@@ -22,13 +22,22 @@ import { readGraph } from "./onnx.js";
 export class Unsupported extends Error {}
 
 const TAIL =
-  "Clip Cast Shape Slice Shape Slice Shape Slice Mul Mul Concat Reshape Transpose Concat Reshape Transpose Concat Reshape Concat Add " +
-  "Slice Equal If";
+  "Clip Cast Shape Slice Shape Slice Shape Slice Mul Mul Concat Reshape Transpose Concat Reshape Transpose Concat Reshape " +
+  "Concat Add Slice Equal If";
 
-/** @param {Uint8Array} file a model file of this project @throws {Unsupported} */
+/** @param {Uint8Array} file a model file of this project @throws {Unsupported} for others, and for damaged ones */
 export function readNetwork(file) {
-  const graph = new Graph(file);
+  try {
+    return networkOf(new Graph(file));
+  } catch (error) {
+    throw error instanceof Unsupported ? error : new Unsupported("The kernels can't read the model.", { cause: error });
+  }
+}
+
+/** @param {Graph} graph */
+function networkOf(graph) {
   const { nodes } = graph;
+  demand(graph.producer === "allaprima", "its maker");
   const begin = nodes.findIndex((node) => node.kind === "Conv" && graph.maker(node.inputs[0])?.kind === "Concat");
   const end = nodes.findIndex(({ kind }) => kind === "Clip");
   const tail = nodes.slice(end);
@@ -36,16 +45,25 @@ export function readNetwork(file) {
   const [photo, grain] = graph.joined(nodes[begin].inputs[0]);
   const steps = stepsOf(graph, nodes.slice(begin, end));
   const first = steps[0], last = steps[steps.length - 1];
-  if (first.kind !== "convolve" || first.channels % 8) throw new Unsupported("The kernels want the first step to be a convolution.");
+  if (first.kind !== "convolve" || first.channels % 8 || first.pad) throw new Unsupported("The kernels want another first step.");
   demand(last.kind === "convolve" && last.channels === 12 && last.to === tail[0].inputs[0], "its last convolution");
-  const start = graph.values(tail[tail.length - 3].inputs[1])[0]; // of the picture within what was painted
-  return { ...photoOf(graph, photo), grain: grainOf(graph, grain), first, last, steps, start };
+  return { ...photoOf(graph, photo), grain: grainOf(graph, grain), first, last, steps, start: startOf(graph, tail) };
+}
+
+/** Where the picture begins in what was painted, once it is clear that its bytes are made as usual. @param {Node[]} tail */
+function startOf(graph, tail) {
+  const orders = tail.filter(({ kind }) => kind === "Transpose").map((node) => attribute(node, "perm").join(""));
+  const range = [1, 2].map((place) => graph.values(tail[0].inputs[place])[0]);
+  const [top, left] = graph.values(tail[tail.length - 3].inputs[1]);
+  demand(orders.join() === "01342,0213" && range.join() === "0,255.5" && top === left && top % 2 === 0, "its end");
+  return top;
 }
 
 class Graph {
   /** @param {Uint8Array} file */
   constructor(file) {
-    const { nodes, constants } = readGraph(file);
+    const { producer, nodes, constants } = readGraph(file);
+    this.producer = producer;
     this.nodes = nodes;
     this.constants = constants;
     /** @type {Map<string, Node[]>} */
@@ -70,6 +88,7 @@ class Graph {
   constant(name) {
     const constant = this.constants.get(name ?? "");
     if (!constant) throw new Unsupported(`The kernels want ${name} to be a constant.`);
+    demand(constant.dims.reduce((size, side) => size * side, 1) === constant.values.length, "the size of a constant");
     return constant;
   }
 
@@ -105,7 +124,8 @@ function photoOf(graph, name) {
   const [scaled, , , , outer, inner] = graph.trace(name, "Mul Sub Transpose Cast Pad Pad");
   const [made, , down, right] = graph.joined(outer.inputs[1]);
   const [sum, mod, sub] = graph.trace(down, "Add Mod Sub");
-  demand(graph.maker(right)?.kind === "Add" && inner.inputs[0] === "image", "the padding of its photo");
+  const isReflected = [outer, inner].every((node) => node.attributes.get("mode") === "reflect");
+  demand(isReflected && graph.maker(right)?.kind === "Add" && inner.inputs[0] === "image", "the padding of its photo");
   const padding = {
     inner: graph.values(inner.inputs[1])[1],
     before: graph.values(made)[1],
@@ -116,7 +136,8 @@ function photoOf(graph, name) {
   const [divided] = graph.trace(scaled.inputs[1], "Div");
   const [, floor, factor, , , , conv] = graph.trace(divided.inputs[1], "Sqrt Add Mul ReduceMean GlobalAveragePool Mul Conv");
   const filters = graph.constant(conv.inputs[1]);
-  demand(filters.dims.join() === "8,3,4,4" && attribute(conv, "strides").join() === "4,4", "the measure of contrast");
+  const isUsual = attribute(conv, "strides").join() === "4,4" && !attribute(conv, "pads").some(Boolean) && !conv.inputs[2];
+  demand(filters.dims.join() === "8,3,4,4" && isUsual, "the measure of contrast");
   const contrast = {
     weights: packed(filters, 4),
     factor: graph.values(factor.inputs[1])[0],
@@ -145,16 +166,31 @@ function stepsOf(graph, nodes) {
   /** @type {Step[]} */
   const steps = [];
   const done = new Set();
-  const known = new Set([nodes[0].inputs[0]]);
+  /** @type {Map<string, number>} the values that there are, and how many channels they have */
+  const known = new Map([[nodes[0].inputs[0], 4]]);
   for (const node of nodes) {
     if (done.has(node)) continue;
-    demand(node.kind in READERS && known.has(node.inputs[0]), node.kind);
+    demand(Object.hasOwn(READERS, node.kind) && known.has(node.inputs[0]), node.kind);
     const step = READERS[node.kind](graph, node, known, done);
-    demand(!(step.pad && steps.some(({ kind, to }) => kind === "cut" && to === step.from)), "what surrounds a value");
-    known.add(step.to);
+    const isOfACut = steps.some(({ kind, to }) => kind === "cut" && to === step.from);
+    demand(!(isOfACut && (step.pad || step.kind === "normalize")), "what surrounds a value"); // it is a part of another
+    demand(isFitting(step, known), "the size of its weights");
+    known.set(step.to, step.channels ?? known.get(step.from));
     steps.push(step);
   }
   return steps;
+}
+
+/** Whether the weights of a step are those of the values that it takes. @param {any} step */
+function isFitting({ kind, from, add, k, weights, bias, channels, hidden, gamma, beta }, known) {
+  const inputs = known.get(from);
+  if (kind === "normalize") return gamma.length === inputs && beta.length === inputs;
+  if (kind === "enlarge") return known.get(add) === inputs;
+  if (!weights) return true;
+  const taps = kind === "depthwise" ? 1 : hidden ? hidden.channels : inputs;
+  const isOwn = weights.length === channels * taps * k * k && bias.length === channels && (!add || known.get(add) === channels);
+  const isHidden = !hidden || (hidden.weights.length === hidden.channels * inputs && hidden.bias.length === hidden.channels);
+  return isOwn && isHidden && (kind !== "depthwise" || channels === inputs);
 }
 
 /** @param {Node} node @param {string} name @returns {number[]} */
@@ -182,9 +218,11 @@ const READERS = {
   Conv(graph, node, known, done) {
     const filters = graph.constant(node.inputs[1]), [channels, inputs, k] = filters.dims;
     const [stride] = attribute(node, "strides"), [pad] = attribute(node, "pads");
-    const isDepthwise = node.attributes.get("group") > 1;
-    demand(channels % 4 === 0 && filters.dims[3] === k && new Set(attribute(node, "pads")).size === 1, "a convolution");
-    demand(attribute(node, "dilations").join() === "1,1" && (!isDepthwise || (inputs === 1 && stride === 1)), "a convolution");
+    const group = node.attributes.get("group"), isDepthwise = group > 1;
+    const isEven = ["pads", "strides"].every((name) => new Set(attribute(node, name)).size === 1);
+    demand(channels % 4 === 0 && filters.dims[3] === k && isEven, "a convolution");
+    demand(attribute(node, "dilations").join() === "1,1", "a convolution");
+    demand(!isDepthwise || (inputs === 1 && stride === 1 && group === channels), "a convolution");
     const bias = node.inputs[2] ? Float32Array.from(graph.values(node.inputs[2])) : new Float32Array(channels);
     const step = { from: node.inputs[0], to: node.outputs[0], k, stride, pad, channels, bias, relu: false };
     if (isDepthwise) {
@@ -194,8 +232,10 @@ const READERS = {
     absorbSum(graph, step, known, done);
     step.relu = Boolean(absorb(graph, step, "Relu", done));
     const made = { kind: "convolve", ...step, weights: packed(filters, inputs) };
-    const back = k === 1 && step.relu && !step.add && graph.user(step.to, "Conv");
-    if (!back || attribute(back, "kernel_shape").join() !== "1,1" || back.attributes.get("group") !== 1) return made;
+    const back = k === 1 && stride === 1 && !pad && channels !== 12 && step.relu && !step.add && graph.user(step.to, "Conv");
+    const isPlain = back && [...attribute(back, "kernel_shape"), ...attribute(back, "strides"), back.attributes.get("group")];
+    if (!isPlain || isPlain.some((number) => number !== 1) || attribute(back, "pads").some(Boolean)) return made;
+    if (graph.constant(back.inputs[1]).dims[0] === 12) return made;
     done.add(back);
     const second = READERS.Conv(graph, back, known, done);
     demand(second.kind === "convolve", "a block");
@@ -205,16 +245,16 @@ const READERS = {
   InstanceNormalization(graph, node, _known, done) {
     const [from, gamma, beta] = node.inputs;
     demand(graph.user(from, node.kind), "a normalization"); // it is made in place
-    const step = { kind: "normalize", from, to: node.outputs[0], epsilon: node.attributes.get("epsilon"), relu: false };
+    const step = { kind: "normalize", from, to: node.outputs[0], epsilon: node.attributes.get("epsilon") ?? 1e-5, relu: false };
     step.relu = Boolean(absorb(graph, step, "Relu", done));
     return { ...step, gamma: Float32Array.from(graph.values(gamma)), beta: Float32Array.from(graph.values(beta)) };
   },
 
   Slice(graph, node) {
     const [from, starts, ends, axes] = node.inputs;
-    const isCut = Array.from(graph.values(axes)).join() === "2,3" && Array.from(graph.values(ends)).every((end) => end > 2 ** 30);
-    demand(isCut, "a slice");
     const [top, left] = Array.from(graph.values(starts));
+    const isToTheEnd = Array.from(graph.values(ends)).every((end) => end > 2 ** 30);
+    demand(Array.from(graph.values(axes)).join() === "2,3" && isToTheEnd && top >= 0 && left >= 0 && !node.inputs[4], "a slice");
     return { kind: "cut", from, to: node.outputs[0], top, left };
   },
 
@@ -225,7 +265,8 @@ const READERS = {
   },
 
   Resize(graph, node, known, done) {
-    const isDouble = Array.from(graph.values(node.inputs[2])).join() === "1,1,2,2" && node.attributes.get("mode") === "linear";
+    const ways = ["mode", "coordinate_transformation_mode"].map((name) => node.attributes.get(name)).join();
+    const isDouble = Array.from(graph.values(node.inputs[2])).join() === "1,1,2,2" && ways === "linear,half_pixel";
     const step = { kind: "enlarge", from: node.inputs[0], to: node.outputs[0] };
     absorbSum(graph, step, known, done);
     demand(isDouble && step.add, "a resize");

@@ -1,23 +1,27 @@
 /** A reader of ONNX model files: the nodes of the graph and its constants, as onnx.proto numbers their fields. */
 
 /**
- * @typedef {{kind: string, inputs: string[], outputs: string[], attributes: Map<string, any>}} Node an attribute is a number, a text or numbers
+ * @typedef {{kind: string, inputs: string[], outputs: string[], attributes: Map<string, any>}} Node
+ *   an attribute is a number, a text or numbers
  * @typedef {{dims: number[], values: ArrayLike<number>}} Constant
  */
 
+const DAMAGED = "This is not a whole ONNX file.";
 const FLOAT = 1, UINT8 = 2, INT32 = 6, INT64 = 7; // TensorProto.DataType
 
-/** @param {Uint8Array} file @returns {{nodes: Node[], constants: Map<string, Constant>}} */
+/** @param {Uint8Array} file @returns {{producer: string, nodes: Node[], constants: Map<string, Constant>}} */
 export function readGraph(file) {
   const nodes = [], constants = new Map();
+  let producer = "";
   for (const [field, graph] of fields(file)) {
+    if (field === 2) producer = text(graph);
     if (field !== 7) continue; // ModelProto.graph
     for (const [kind, part] of fields(graph)) {
       if (kind === 1) nodes.push(readNode(part));
       if (kind === 5) constants.set(...readTensor(part));
     }
   }
-  return { nodes, constants };
+  return { producer, nodes, constants };
 }
 
 /** The fields of a message: numbers as such, all else as bytes. @param {Uint8Array} message @returns {Generator<[number, any]>} */
@@ -28,7 +32,7 @@ function* fields(message) {
     if (type === 0) yield [key >>> 3, varint(message, cursor)];
     else {
       const length = type === 2 ? varint(message, cursor) : { 1: 8, 5: 4 }[type];
-      if (length === undefined) throw new Error("The style is not an ONNX file: choose another one.");
+      if (!(length >= 0 && cursor.at + length <= message.length)) throw new RangeError(DAMAGED);
       yield [key >>> 3, message.subarray(cursor.at, (cursor.at += length))];
     }
   }
@@ -37,11 +41,12 @@ function* fields(message) {
 /** A whole number in groups of 7 bits, with its sign where it has 64 bits. */
 function varint(bytes, cursor) {
   let value = 0n;
-  for (let shift = 0n; ; shift += 7n) {
+  for (let shift = 0n; shift < 70n && cursor.at < bytes.length; shift += 7n) {
     const byte = bytes[cursor.at++];
     value |= BigInt(byte & 127) << shift;
     if (!(byte & 128)) return Number(BigInt.asIntN(64, value));
   }
+  throw new RangeError(DAMAGED);
 }
 
 const text = (bytes) => new TextDecoder().decode(bytes);

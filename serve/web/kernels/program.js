@@ -19,43 +19,49 @@ const PAGE = 65536, FIRST = 2 * PAGE; // bytes; the first two pages are the comp
 const LINE = 64; // bytes that a processor moves at a time
 const CHUNK = 32; // of kernels.c
 
-/** Memory that is given out from the front on, all zeros. */
+/** Memory that is given out from the front on, all zeros. It is there, and written to, from `commit` on. */
 export class Heap {
   /** @param {WebAssembly.Memory} memory */
   constructor(memory) {
     this.memory = memory;
-    this.end = FIRST;
+    this.end = this.written = FIRST;
+    /** @type {(() => void)[]} */
+    this.pending = [];
   }
 
   /** Where so many bytes are. @param {number} bytes */
   take(bytes) {
     const at = this.end;
     this.end = Math.ceil((at + bytes) / LINE) * LINE;
-    const missing = Math.ceil((this.end - this.memory.buffer.byteLength) / PAGE);
-    if (missing > 0) this.grow(missing);
     return at;
-  }
-
-  grow(pages) {
-    try {
-      this.memory.grow(pages);
-    } catch (error) {
-      this.end = this.memory.buffer.byteLength;
-      throw new Error("The picture is too large for the browser's memory: choose a smaller one.", { cause: error });
-    }
   }
 
   /** Where these numbers are. @param {Float32Array | Float64Array | Int32Array} numbers */
   put(numbers) {
-    const at = this.take(numbers.byteLength);
-    new Uint8Array(this.memory.buffer, at, numbers.byteLength).set(new Uint8Array(numbers.buffer, numbers.byteOffset, numbers.byteLength));
+    const at = this.take(numbers.byteLength), { buffer, byteOffset, byteLength } = numbers;
+    this.pending.push(() => new Uint8Array(this.memory.buffer, at, byteLength).set(new Uint8Array(buffer, byteOffset, byteLength)));
     return at;
+  }
+
+  /** Make room for all that was taken, at once, so that a picture that is too large takes nothing. */
+  commit() {
+    const missing = Math.ceil((this.end - this.memory.buffer.byteLength) / PAGE);
+    try {
+      if (missing > 0) this.memory.grow(missing);
+    } catch (error) {
+      this.pending = [];
+      this.end = this.written;
+      throw new Error("The picture is too large for the browser's memory: choose a smaller one.", { cause: error });
+    }
+    this.pending.splice(0).forEach((write) => write());
+    this.written = this.end;
   }
 
   /** Give back all that was taken from there on. */
   reset(end = FIRST) {
-    new Uint8Array(this.memory.buffer, end, this.end - end).fill(0);
-    this.end = end;
+    if (this.written > end) new Uint8Array(this.memory.buffer, end, this.written - end).fill(0);
+    this.end = this.written = end;
+    this.pending = [];
   }
 }
 
@@ -68,6 +74,7 @@ export function placeWeights(network, heap) {
   };
   network.steps.forEach(place);
   place(network.contrast);
+  heap.commit();
   return places;
 }
 
@@ -83,7 +90,9 @@ export function compile(network, places, heap, width, height) {
   for (const step of network.steps) compiler[step.kind](/** @type {any} */ (step));
   const { at, row } = compiler.value(network.last.to);
   compiler.call("bytes", height, at, row, picture, width, network.start);
-  return { program: heap.put(Float64Array.from([...compiler.calls, -1])), photo, picture };
+  const program = heap.put(Float64Array.from([...compiler.calls, -1]));
+  heap.commit();
+  return { program, photo, picture };
 }
 
 class Compiler {
@@ -148,10 +157,12 @@ class Compiler {
     const rows = sources(photoHeight, padding), columns = sources(photoWidth, padding);
     const value = this.make(first.from, rows.length, columns.length, 4);
     value.buffer.uses = Infinity; // the grain stays in it
-    const floats = new Float32Array(this.heap.memory.buffer);
-    for (let y = 0, to = value.at / 4 + 3; y < value.height; y++)
-      for (let x = 0; x < value.width; x++, to += 4)
-        floats[to] = grain.values[(y % grain.height) * grain.width + (x % grain.width)];
+    this.heap.pending.push(() => {
+      const floats = new Float32Array(this.heap.memory.buffer);
+      for (let y = 0, to = value.at / 4 + 3; y < value.height; y++)
+        for (let x = 0; x < value.width; x++, to += 4)
+          floats[to] = grain.values[(y % grain.height) * grain.width + (x % grain.width)];
+    });
     const lists = [this.heap.put(rows), this.heap.put(columns)];
     this.call("floats", value.height, photo, 4 * photoWidth, ...lists, value.at, value.row, value.width);
     const sums = this.moments(value);
