@@ -310,7 +310,7 @@ def test_the_page_of_the_docs_paints_the_camera(chromium, site, hosted):
         window.requestAnimationFrame = () => (window.done = document.querySelector("canvas").toDataURL());"""
     )
     page.goto(f"{hosted}booth.html")
-    page.wait_for_function("window.done", timeout=60_000)
+    page.wait_for_function("window.done", timeout=60_000, polling=100)
     drawn, done = (from_base64(page.evaluate(f"window.{name}").split(",")[1]) for name in ("drawn", "done"))
     assert thrown == []
     assert np.abs(done.astype(int) - Stylizer("wave")(drawn)).max() <= 1
