@@ -1,0 +1,1 @@
+"""The kernels of the page in C, and what builds them."""
