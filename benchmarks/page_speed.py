@@ -2,19 +2,15 @@
 
     uv run --extra web python benchmarks/page_speed.py --write
 
-A plain web host serves the exported page, so that it has one thread; the page of the studio is isolated, and has one for each core.
-The camera is Chromium's own, a moving picture. All share this machine.
+A plain web host serves the exported page, so that it has one thread; the page of the studio is isolated, and has one for
+each core. The camera is Chromium's own, a moving picture. All share this machine.
 """
 
 import argparse
-import functools
-import http.server
 import statistics
 import sys
 import tempfile
-import threading
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 from playwright.sync_api import sync_playwright
@@ -24,12 +20,12 @@ from page import publish, table
 
 from allaprima.infer.bench import measure
 from allaprima.infer.stylizer import Stylizer
-from allaprima.serve.site import export_web
-from browsers import CHROMIUM, painted
+from allaprima.serve.site import WEB, export_web
+from browsers import CHROMIUM, MOVING, painted, plain_host
 from studios import Studio
 
-CAMERA = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 SIZE = 640, 480
+KERNELS = WEB / "kernels"
 ENGINE = """
 async ([name, frames, width, height]) => {
     const { Engine } = await import("./engine.js");
@@ -48,20 +44,6 @@ async ([name, frames, width, height]) => {
 """
 
 
-@contextmanager
-def hosted(folder):
-    """The address of a folder on a plain web host, which sends none of the headers that threads need."""
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_):
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=folder)) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
-
-
 def engine(page, name, frames, rounds):
     """Seconds from a new engine to its first picture, and milliseconds of a picture; medians."""
     found = [page.evaluate(ENGINE, [name, frames, *SIZE]) for _ in range(rounds)]
@@ -76,7 +58,7 @@ def main():
     parser.add_argument("--write", action="store_true", help="put the table into docs/benchmarks.md")
     options = parser.parse_args()
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CAMERA)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=MOVING)
         began = time.perf_counter()
         studio = Studio(Path(folder) / "library")
         page = browser.new_page()
@@ -89,7 +71,7 @@ def main():
         for name, text in (("browser", "the browser, a thread for each core"), ("server", "the server of the page")):
             rows.append([text, *engine(page, name, options.frames, options.rounds)])
         studio.end()
-        with hosted(export_web(["wave"], Path(folder) / "site")) as address:
+        with plain_host(export_web(["wave"], Path(folder) / "site")) as address:
             page.goto(f"{address}styles.json")
             rows.insert(0, ["the browser, one thread", *engine(page, "browser", options.frames, options.rounds)])
         browser.close()
@@ -99,7 +81,9 @@ def main():
         ["who paints 640x480", "first picture after", "a picture", "times native"],
         [[name, f"{first:.2f} s" if first else "", f"{ms:.1f} ms", f"{ms / native:.1f}"] for name, first, ms in rows],
     )
-    text += f"\n\nFrom the command `allaprima studio` to the first painted frames of a camera: {camera:.1f} s, Chromium running."
+    loaded = sum(file.stat().st_size for file in [*KERNELS.glob("*.js"), KERNELS / "relaxed.wasm"]) / 1000
+    text += f"\n\nFrom the command `allaprima studio` to the first painted frames of a camera: {camera:.1f} s. "
+    text += f"The kernels and their JavaScript: {loaded:.0f} kB."
     publish("The page", text, options.write)
 
 

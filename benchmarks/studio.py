@@ -16,11 +16,10 @@ from playwright.sync_api import sync_playwright
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from page import publish, table
 
-from browsers import CHROMIUM
+from browsers import CHROMIUM, MOVING
 from studios import Studio
 from training import STYLE
 
-CAMERA = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 COMMAND, PAGE = "no page", "the page, its camera on"
 
 
@@ -49,7 +48,7 @@ def main():
 def watched(address):
     """The page, on the view Train, with its camera painted by the network of the moment."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CAMERA)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=MOVING)
         page = browser.new_page()
         page.goto(f"{address}#train")
         page.wait_for_selector("#train:not([hidden])")

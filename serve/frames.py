@@ -6,7 +6,8 @@ A message either way is binary: one line of JSON, a line feed, and the pixels, u
     {"id": 7, "width": 640, "height": 480}                                      it, painted: the same kind of pixels
     {"id": 7, "error": "There is no style ..."}                                 no pixels follow
 
-A frame without a style is painted in the default one, as over HTTP. The newest frame wins: one that waits while an older one is painted gives way to a newer, and is never answered.
+A frame without a style is painted in the default one, as over HTTP. The newest frame wins: one that waits while an older
+one is painted gives way to a newer, and is never answered.
 """
 
 import asyncio

@@ -1,8 +1,12 @@
 """The browser of the tests: Debian's Chromium, driven by Playwright, with a real clip as its camera."""
 
 import base64
+import functools
+import http.server
 import io
 import shutil
+import threading
+from contextlib import contextmanager
 
 import av
 import numpy as np
@@ -11,8 +15,29 @@ from PIL import Image
 
 import clips
 
+MOVING = [
+    "--no-sandbox",
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
+]  # Chromium's own camera
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium")
+
+
+@contextmanager
+def plain_host(folder):
+    """The address of a plain web host that serves a folder: it sends none of the headers that threads need."""
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        extensions_map = {**http.server.SimpleHTTPRequestHandler.extensions_map, ".mjs": "text/javascript"}
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=folder)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
 
 
 @pytest.fixture(scope="module")

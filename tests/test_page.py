@@ -1,12 +1,9 @@
 """The page in a real browser: Debian's Chromium, driven by Playwright, with a real clip as its camera."""
 
-import functools
-import http.server
 import json
 import re
 import subprocess
 import sys
-import threading
 import urllib.request
 from urllib.error import HTTPError
 
@@ -18,7 +15,7 @@ from PIL import Image
 import clips
 from allaprima.infer.stylizer import Stylizer
 from allaprima.serve.site import export_web
-from browsers import from_base64, is_held, needs_chromium, painted, pixels, until_cameras, watch_cameras
+from browsers import from_base64, is_held, needs_chromium, painted, pixels, plain_host, until_cameras, watch_cameras
 from conftest import PHOTOS, ROOT
 
 STYLES = ["starry_night", "wave"]
@@ -32,19 +29,9 @@ def site(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def hosted(site):
-    """The address of a plain web host that serves the page: it sends none of the headers that threads need."""
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        extensions_map = {**http.server.SimpleHTTPRequestHandler.extensions_map, ".mjs": "text/javascript"}
-
-        def log_message(self, *_):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=site))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/"
-    server.shutdown()
-    server.server_close()
+    """The address of a plain web host that serves the page."""
+    with plain_host(site) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")

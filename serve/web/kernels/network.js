@@ -214,6 +214,13 @@ function absorbSum(graph, step, known, done) {
   if (sum?.inputs.some((name) => known.has(name))) step.add = absorb(graph, step, "Add", done);
 }
 
+/** Whether a convolution is of 1x1 and nothing else, in the blocks of channels that `expand` takes. */
+function isOfPixels(graph, node) {
+  const ones = [...attribute(node, "kernel_shape"), ...attribute(node, "strides"), node.attributes.get("group")];
+  const isPlain = ones.every((number) => number === 1) && !attribute(node, "pads").some(Boolean);
+  return isPlain && graph.constant(node.inputs[1]).dims[0] !== 12;
+}
+
 const READERS = {
   Conv(graph, node, known, done) {
     const filters = graph.constant(node.inputs[1]), [channels, inputs, k] = filters.dims;
@@ -232,10 +239,8 @@ const READERS = {
     absorbSum(graph, step, known, done);
     step.relu = Boolean(absorb(graph, step, "Relu", done));
     const made = { kind: "convolve", ...step, weights: packed(filters, inputs) };
-    const back = k === 1 && stride === 1 && !pad && channels !== 12 && step.relu && !step.add && graph.user(step.to, "Conv");
-    const isPlain = back && [...attribute(back, "kernel_shape"), ...attribute(back, "strides"), back.attributes.get("group")];
-    if (!isPlain || isPlain.some((number) => number !== 1) || attribute(back, "pads").some(Boolean)) return made;
-    if (graph.constant(back.inputs[1]).dims[0] === 12) return made;
+    const back = isOfPixels(graph, node) && step.relu && !step.add && graph.user(step.to, "Conv");
+    if (!back || !isOfPixels(graph, back)) return made;
     done.add(back);
     const second = READERS.Conv(graph, back, known, done);
     demand(second.kind === "convolve", "a block");
