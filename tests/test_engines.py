@@ -61,6 +61,17 @@ def test_the_faster_engine_goes_on_and_both_paint_what_python_paints(opened, tmp
     studio.end()
 
 
+def test_a_camera_that_is_asked_for_at_once_stays(chromium, tmp_path):
+    """And does not give way to the example, which comes once the wall is there."""
+    studio = Studio(tmp_path / "library")
+    page = chromium.new_context(permissions=["camera"]).new_page()
+    page.goto(studio.address)
+    page.click("#camera")
+    painted(page, "frames/s")
+    page.context.close()
+    studio.end()
+
+
 def test_a_graphics_card_paints_what_python_paints_and_may_give_up(opened, tmp_path, photo):
     """WebGPU on the processor, which the page takes for a graphics card here."""
     studio = Studio(tmp_path / "library")

@@ -370,7 +370,7 @@ async function begin() {
     $("promise").textContent = "The server keeps no picture that it paints.";
   }
   followAddress();
-  await Promise.all([choose(0), useExample()]);
+  await Promise.all([choose(0), source || opening ? null : useExample()]); // who has been quick has something else by now
 }
 
 begin().catch((error) => alertUser(error.message));
