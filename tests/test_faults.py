@@ -28,7 +28,8 @@ from kills import KINDS, Trials
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "studio"])  # which test_studio.py kills once
 def test_killed_work_run_again_ends_as_undisturbed_work(tmp_path, kind):
     trials = Trials(kind, tmp_path)
-    assert sum(trials.trial(number) for number in range(1 if kind == "training" else 3)) > 0
+    moments = [1] if kind == "training" else [0, 1, 2]  # 1 is an event, which comes however fast the machine is
+    assert sum(map(trials.trial, moments)) > 0
 
 
 def test_only_what_a_killed_process_left_is_swept(tmp_path):
