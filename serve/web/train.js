@@ -6,7 +6,7 @@ import { addView, isShown, whenChosen } from "./views.js";
 
 const $ = (id) => /** @type {any} */ (document.getElementById(id));
 const SIDE = 320; // px, long side of what the network of the moment paints: small, training needs the machine
-const SHARE = 0.015; // of the processor: what the camera's pictures may take of it, for the same reason
+const SHARE = 0.01; // of the processor: what the camera's pictures may take of it, for the same reason
 const COSTS = { J: "J, the loss", content: "content cost", style: "style cost" };
 const STATES = { waiting: "waits in line", stopped: "stopped", done: "done", failed: "failed" };
 
