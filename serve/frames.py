@@ -47,6 +47,7 @@ async def answer_frames(websocket: WebSocket, line: Line, paint) -> None:
                 if newest.full():
                     newest.get_nowait()
                 newest.put_nowait(message)
+                await asyncio.sleep(0)  # whoever waits for it has it before the next comes, which may be here already
     except* WebSocketDisconnect:
         pass
     except* KeyError:

@@ -100,6 +100,17 @@ def test_the_newest_frame_wins(page, photo):
     assert seen == sorted(seen) and len(seen) < 30
 
 
+def test_of_two_frames_at_once_none_gives_way_while_nothing_is_painted(page, photo):
+    connection, small = page(), np.ascontiguousarray(photo[:16, :16])
+    for number in range(0, 200, 2):
+        pair = [message(small, id=number + k) for k in range(2)]
+        with connection.protocol_mutex:  # both in one write
+            for data in pair:
+                connection.protocol.send_binary(data)
+            connection.socket.sendall(b"".join(connection.protocol.data_to_send()))
+        assert [parts(connection.recv(timeout=10))[0]["id"] for _ in pair] == [number, number + 1]
+
+
 def test_who_does_not_read_delays_nobody(page, photo):
     lazy, busy = page(), page()
     large = np.tile(photo, (4, 4, 1))  # more than the buffers between the two hold

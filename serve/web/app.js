@@ -20,6 +20,7 @@ const engines = new Engines($("engine"), { changed: reload, warn: alertUser });
 /** @type {{name: string, file: string, server?: string, thumbnail: string, credit: string}[]} */
 let styles = [];
 let chosen = -1, loaded = -1, underWay = 0, again = false, loading = false;
+let asking = 0, answered = 0; // the numbers of the picture that was asked for last, and of the one that is shown
 /** @type {import("./sources.js").Source | null} */
 let source = null, lastPhoto = null;
 /** @type {Promise<import("./sources.js").Source> | null} what is being opened */
@@ -60,6 +61,7 @@ async function paint() {
   }
   underWay++;
   again = false;
+  const number = ++asking;
   try {
     const taken = performance.now();
     const [width, height] = paintedSize(source);
@@ -71,6 +73,8 @@ async function paint() {
     const controls = { strength: strength / 100, stroke: strokeAsked(), keep_colors: $("colors").checked };
     const style = styles[loaded].name;
     const { painted } = await engines.paint(pixels.data.buffer, width, height, controls);
+    if (number < answered) return; // another engine has painted a newer one meanwhile
+    answered = number;
     if (after.canvas.width !== width || after.canvas.height !== height) {
       for (const { canvas } of [before, after]) Object.assign(canvas, { width, height });
       $("view").style.setProperty("--aspect", width / height);
@@ -86,8 +90,8 @@ async function paint() {
     alertUser(error.message);
   } finally {
     underWay--;
+    if (again) paint();
   }
-  if (again) paint();
 }
 
 function measure(now, taken) {

@@ -19,6 +19,8 @@ export class Remote {
     this.pauses = [];
     /** @type {Promise<WebSocket> | null} */
     this.opening = null;
+    this.unanswered = 0; // orders, those among them that are not sent yet
+    this.unwanted = false; // the connection, once that is none
   }
 
   /** Make a style the one that paints, warm at this size. @param {string} style its name on the server */
@@ -36,10 +38,21 @@ export class Remote {
   }
 
   async order(style, pixels, width, height, controls) {
+    this.unwanted = false;
+    this.unanswered++;
+    try {
+      return await this.send(style, pixels, width, height, controls);
+    } finally {
+      this.unanswered--;
+      this.rest();
+    }
+  }
+
+  async send(style, pixels, width, height, controls) {
     let socket = await (this.opening ??= this.establish());
     while (this.waiting.size >= this.depth) {
       await Promise.race([...this.waiting.values()].map((order) => order.promise.catch(() => {})));
-      socket = await (this.opening ??= this.establish()); // it may have been closed meanwhile
+      socket = await (this.opening ??= this.establish()); // it may have broken meanwhile
     }
     const id = ++this.count;
     const head = new TextEncoder().encode(`${JSON.stringify({ id, style, width, height, ...controls })}\n`);
@@ -103,14 +116,22 @@ export class Remote {
     error ? order?.reject(new Error(error)) : order?.resolve({ painted: message.subarray(end + 1) });
   }
 
-  /** Give the place on the server back, once what is under way is answered; the next order takes one again. */
-  async close() {
+  /** Give the place on the server back, once every order is answered; the next order takes one again. */
+  close() {
+    this.unwanted = true;
+    this.rest();
+  }
+
+  rest() {
+    if (!this.unwanted || this.unanswered) return;
     const opening = this.opening;
     this.opening = null;
-    await Promise.allSettled([...this.waiting.values()].map((order) => order.promise));
-    const socket = await opening?.catch(() => null);
-    if (!socket) return;
-    socket.onclose = null;
-    socket.close();
+    opening?.then(
+      (socket) => {
+        socket.onclose = null;
+        socket.close();
+      },
+      () => {},
+    );
   }
 }
