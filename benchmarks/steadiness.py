@@ -1,6 +1,10 @@
 """How steady styles are when things move, for model files next to each other.
 
     python benchmarks/steadiness.py clip.mp4 wave other.onnx
+    python benchmarks/steadiness.py train/photos/china.jpg wave
+
+Over a photo a camera pans slowly, with noise of its own: there `--steady` is measured without its canvas that goes along with
+the camera (infer/canvas.py), too.
 
 The multiples of the clip's own change are those of `allaprima bench --video` (infer/steadiness.py). E_warp is that of Lai et
 al., *Learning Blind Video Temporal Consistency*, ECCV 2018, equation 8: of neighbouring frames with values 0..1, the
@@ -11,13 +15,20 @@ uncovered and no motion boundary lies (Ruder et al. 2016, equations 4 and 5). It
 import argparse
 from pathlib import Path
 
+import cv2
 import numpy as np
 from page import publish, table
 
 from allaprima.core.contract import Controls
 from allaprima.infer.steadiness import Yardstick, difference, paint_frames, read_frames
+from allaprima.infer.steady import Steady
 from allaprima.infer.stylizer import Stylizer
 from allaprima.media import motion
+from allaprima.media.clips import VIDEO_SUFFIXES
+from allaprima.media.pictures import read_rgb
+
+PAN = 1.3, 0.4  # px from frame to frame, to the right and down
+NOISE = 1.0  # grey levels
 
 
 def visible(yardstick, earlier, later, flow):
@@ -36,29 +47,51 @@ def e_warp(yardstick, masks, pictures):
     return np.mean(pairs)
 
 
+def panned(photo, count):
+    """Yield frames of a camera that sees three quarters of a photo's sides, and moves slowly over it."""
+    picture, random = np.asarray(read_rgb(photo)), np.random.default_rng(0)
+    size = tuple(3 * side // 4 for side in picture.shape[1::-1])
+    for k in range(count):
+        matrix = np.array([[1, 0, k * PAN[0]], [0, 1, k * PAN[1]]])
+        frame = cv2.warpAffine(picture, matrix, size, flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP)
+        yield (frame + random.normal(0, NOISE, frame.shape)).clip(0, 255).round().astype(np.uint8)
+
+
+def on_still_canvas(stylizer, frames):
+    steady = Steady()
+    return [steady(frame, stylizer(frame)) for frame in frames]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("clip", type=Path, help="a video")
+    parser.add_argument("clip", type=Path, help="a video, or a photo")
     parser.add_argument("models", nargs="+", help="names of bundled styles, or model files")
     parser.add_argument("--foreign", help="value range of models that are not ours")
     parser.add_argument("--frames", type=int, default=40, help="from the beginning of the clip (default 40)")
     parser.add_argument("--write", action="store_true", help="into docs/benchmarks.md too")
     options = parser.parse_args()
 
-    yardstick = Yardstick(read_frames(options.clip, options.frames))
+    is_clip = options.clip.suffix.lower() in VIDEO_SUFFIXES
+    yardstick = Yardstick(list((read_frames if is_clip else panned)(options.clip, options.frames)))
     masks = {pair: visible(yardstick, *pair, flow) for pair, (flow, _) in yardstick.near.items()}
     rows = [["the clip", "", "1.0", "1.0", "1.0", f"{1000 * e_warp(yardstick, masks, yardstick.frames):.2f}"]]
     for model in options.models:
         stylizer = Stylizer(model, foreign=options.foreign)
-        for way, controls in (("", Controls()), ("--steady", Controls(steady=True))):
-            painted = paint_frames(stylizer, yardstick.frames, controls)
+        ways = {"": Controls(), "--steady, still canvas": None, "--steady": Controls(steady=True)}
+        for way, controls in ways.items():
+            if controls:
+                painted = paint_frames(stylizer, yardstick.frames, controls)
+            elif is_clip:
+                continue
+            else:
+                painted = on_still_canvas(stylizer, yardstick.frames)
             multiples = vars(yardstick.measure(painted).over(yardstick.own)).values()
             e = f"{1000 * e_warp(yardstick, masks, painted):.2f}"
             rows.append([Path(model).stem, way, *(f"{value:.1f}" for value in multiples), e])
     own = yardstick.own
     height, width = yardstick.frames[0].shape[:2]
     note = (
-        f"{len(yardstick.frames)} frames of {options.clip.name}, {width}x{height}; the motion of {yardstick.certain:.0%} of "
+        f"{len(yardstick.frames)} frames of {'' if is_clip else 'a pan over '}{options.clip.name}, {width}x{height}; the motion of {yardstick.certain:.0%} of "
         f"it is certain, where the clip changes by {own.near:.2f} grey levels from frame to frame and by {own.far:.2f} over 8."
     )
     head = ["style", "", "from frame to frame", "over 8 frames", "detail", "E_warp, thousandths"]

@@ -21,6 +21,7 @@ IMAGE, STYLIZED = "image", "stylized"  # input and output, uint8 [N, H, W, 3] RG
 STROKES = (0.5, 2)  # the least and the largest stroke
 SMALLEST = 16  # px: the least height and width of a picture
 GRID = 1024  # px: after so many the grain of a canvas repeats; tiles of a picture begin at multiples of it
+PERIOD = 8  # px: the networks halve a picture three times, so their own pattern can have no longer period
 
 _CHANNELS = 4096  # of a layer, more than those of any loss network
 

@@ -22,6 +22,7 @@ from allaprima.core.checks import check_kind, check_path, check_size, check_swit
 from allaprima.core.contract import Controls
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Advanced, Listener, Started, Warned, Wrote, ignore
+from allaprima.infer.canvas import Camera
 from allaprima.infer.library import find_style
 from allaprima.infer.modelcheck import read_model
 from allaprima.infer.modelfile import read_card
@@ -257,10 +258,11 @@ class Live:
     # The second stage
 
     def _paint(self):
-        steady = Steady()
+        steady, camera = Steady(), Camera()
         while (shot := self.taken.get()) is not None:
             stylizer, controls = self._stylizer(), self.controls
-            painted = stylizer(shot.photo, controls)
+            where = {"place": camera(shot.photo)} if controls.steady else {}
+            painted = stylizer(shot.photo, controls, **where)
             if controls.steady:
                 painted = steady(shot.photo, painted, by=(stylizer, controls))
             self.painted.put(replace(shot, painted=painted))

@@ -5,6 +5,8 @@ read and write them. Encoding: https://protobuf.dev/programming-guides/encoding/
 https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
 """
 
+from itertools import count
+
 import numpy as np
 
 from allaprima.core.contract import Card
@@ -13,10 +15,11 @@ from allaprima.core.errors import AllaprimaError
 MOST_FIELDS = 2**19  # in a message, and in a file; a style has some thousands, and each takes microseconds
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # protobuf's wire types
 IR_VERSION, GRAPH, METADATA = 1, 7, 14  # fields of ModelProto; of an entry of the metadata, key = 1 and value = 2
-NODE, INITIALIZER, OUTPUT = 1, 5, 12  # of GraphProto
+NODE, INITIALIZER, INPUT, OUTPUT = 1, 5, 11, 12  # of GraphProto
 NODE_INPUT, NODE_OUTPUT, OP_TYPE = 1, 2, 4  # of NodeProto
 FLOAT = 1  # TensorProto.DataType
-NORMALIZATION, GLOBAL_POOL = "InstanceNormalization", "GlobalAveragePool"  # the nodes that look at a whole picture
+NORMALIZATION, GLOBAL_POOL = "InstanceNormalization", "GlobalAveragePool"
+WHOLE_PICTURE = {NORMALIZATION, GLOBAL_POOL}  # the nodes that look at all of it
 
 
 def check_model_file(data: bytes, path) -> None:
@@ -72,7 +75,12 @@ def pin_statistics(model: bytes, statistics) -> bytes:
     longer on the whole picture. (ONNX Runtime folds most of it into the convolutions.)
     """
 
-    def pin(op, node, k):
+    numbers = count()
+
+    def pin(op, node):
+        if op not in WHOLE_PICTURE:
+            return None
+        k = next(numbers)
         mean, variance = statistics[k]
         if op == GLOBAL_POOL:
             return b"", _constant(_texts(node, NODE_OUTPUT)[0], mean, (1, -1, 1, 1))
@@ -84,7 +92,7 @@ def pin_statistics(model: bytes, statistics) -> bytes:
             _constant(f"pinned_mean.{k}", mean) + _constant(f"pinned_variance.{k}", variance),
         )
 
-    return _rewrite_statistics(model, pin)
+    return _rewrite(model, pin)
 
 
 def measure_statistics(model: bytes) -> bytes:
@@ -93,32 +101,70 @@ def measure_statistics(model: bytes) -> bytes:
     They are `mean.k` and `variance.k`, [N, C, 1, 1] float: those of the node's input.
     """
 
-    def measure(op, node, k):
+    numbers = count()
+
+    def measure(op, node):
+        if op not in WHOLE_PICTURE:
+            return None
+        k = next(numbers)
         x = _texts(node, NODE_INPUT)[0]
         nodes = [
-            _field(NODE, b"".join(raw for _, _, raw, _ in node)),
+            _whole(node),
             _node("GlobalAveragePool", [x], f"mean.{k}"),
             _node("Sub", [x, f"mean.{k}"], f"centred.{k}"),  # before squaring: float32 is enough then
             _node("Mul", [f"centred.{k}", f"centred.{k}"], f"squared.{k}"),
             _node("GlobalAveragePool", [f"squared.{k}"], f"variance.{k}"),
         ]
-        return b"".join(nodes), _float_output(f"mean.{k}") + _float_output(f"variance.{k}")
+        return b"".join(nodes), _float_value(OUTPUT, f"mean.{k}") + _float_value(OUTPUT, f"variance.{k}")
 
-    return _rewrite_statistics(model, measure)
+    return _rewrite(model, measure)
 
 
-def _rewrite_statistics(model, rewrite):
-    """Replace the k-th node that looks at a whole picture by `rewrite(op, its fields, k)` -> (nodes, further fields)."""
+def grain_of(model: bytes) -> tuple[str, str] | None:
+    """The names of what an ONNX model has for its grain and for the noise that this repeats; None where it has none.
+
+    The grain, float [1, 1, h, w], is what a Tile repeats of a Slice of the noise, float [1, 1, GRID, GRID] (`Grain` in
+    models/blocks.py).
+    """
+    made, found = {}, []  # the inputs of the nodes by their output
+
+    def look(op, node):
+        inputs, outputs = _texts(node, NODE_INPUT), _texts(node, NODE_OUTPUT)
+        if op == "Tile" and (part := made.get(inputs[0])):
+            found.append((outputs[0], part[0]))
+        made.update(dict.fromkeys(outputs, inputs))
+
+    _rewrite(model, look)
+    return found[0] if len(found) == 1 else None
+
+
+def open_grain(model: bytes, grain: str) -> bytes:
+    """The same ONNX model with `grain` as an input, at least as large as the pictures with the network's margins."""
+
+    def leave_out(op, _):
+        return (b"", _float_value(INPUT, grain)) if op == "Tile" else None
+
+    return _rewrite(model, leave_out)
+
+
+def show_value(model: bytes, name: str) -> bytes:
+    """The same ONNX model with another output, a float value of its graph."""
+    numbers = count()
+    return _rewrite(model, lambda op, node: None if next(numbers) else (_whole(node), _float_value(OUTPUT, name)))
+
+
+def _rewrite(model, rewrite):
+    """Replace each node of the graph by what `rewrite(op, its fields)` says: (nodes, further fields), or None to keep it."""
     parts = []
     for number, kind, raw, body in fields(model):
         if (number, kind) == (GRAPH, BYTES):
-            graph, further, k = [], [], 0
+            graph, further = [], []
             for part, _, field, node in fields(body):
-                op = _texts(fields(node), OP_TYPE) if part == NODE else []
-                if op and op[0] in (NORMALIZATION, GLOBAL_POOL):
-                    field, more = rewrite(op[0], list(fields(node)), k)
+                node = list(fields(node)) if part == NODE else []
+                op = _texts(node, OP_TYPE)
+                if op and (new := rewrite(op[0], node)):
+                    field, more = new
                     further.append(more)
-                    k += 1
                 graph.append(field)
             raw = _field(GRAPH, b"".join(graph + further))
         parts.append(raw)
@@ -127,6 +173,10 @@ def _rewrite_statistics(model, rewrite):
 
 def _texts(given, wanted):
     return [bytes(value).decode() for number, _, _, value in given if number == wanted]
+
+
+def _whole(node):
+    return _field(NODE, b"".join(raw for _, _, raw, _ in node))
 
 
 def _node(op, inputs, output):
@@ -141,9 +191,9 @@ def _constant(name, values, shape=(-1,)):
     return _field(INITIALIZER, dims + _number(2, FLOAT) + _field(8, name) + _field(9, values.tobytes()))
 
 
-def _float_output(name):
-    """GraphProto.output: name = 1, type = 2 (tensor_type = 1 (elem_type = 1))."""
-    return _field(OUTPUT, _field(1, name) + _field(2, _field(1, _number(1, FLOAT))))
+def _float_value(number, name):
+    """GraphProto.input or output: name = 1, type = 2 (tensor_type = 1 (elem_type = 1))."""
+    return _field(number, _field(1, name) + _field(2, _field(1, _number(1, FLOAT))))
 
 
 def _varint(value):
@@ -177,9 +227,9 @@ def read_varint(data, at):
 
 def fields(data):
     """Yield (number, wire type, the whole field, its payload) of a message; ValueError where it isn't one."""
-    data, at, count = memoryview(data), 0, 0
+    data, at, read = memoryview(data), 0, 0
     while at < len(data):
-        start, count = at, count + 1
+        start, read = at, read + 1
         key, at = read_varint(data, at)
         number, kind = key >> 3, key & 7
         body = at
@@ -192,6 +242,6 @@ def fields(data):
             at += 8 if kind == FIXED64 else 4
         else:
             raise ValueError("not protobuf")
-        if at > len(data) or not 0 < number < 2**29 or count > MOST_FIELDS:
+        if at > len(data) or not 0 < number < 2**29 or read > MOST_FIELDS:
             raise ValueError("not protobuf")
         yield number, kind, data[start:at], data[body:at]

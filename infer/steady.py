@@ -82,8 +82,9 @@ def _kept(last, now):
     if sharpening > 0.05:
         kept = cv2.addWeighted(kept, 1 + sharpening, cv2.blur(kept, (3, 3)), -sharpening, 0)
     holds = holds * np.clip(1 - (WORN - old_texture / texture) / FADE, 0, 1)
-    weight = cv2.resize((KEPT * holds).astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
-    return cv2.blendLinear(kept, painted, weight, 1 - weight)
+    weight = cv2.resize((255 * KEPT * holds).astype(np.uint8), (width, height), interpolation=cv2.INTER_LINEAR)
+    weight = cv2.merge([weight] * 3)  # in whole numbers it takes half the time
+    return cv2.add(cv2.multiply(kept, weight, scale=1 / 255), cv2.multiply(painted, 255 - weight, scale=1 / 255))
 
 
 def _flow(last, now):

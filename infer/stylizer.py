@@ -13,6 +13,7 @@ from allaprima.core.checks import StrPath, check_kind, check_whole
 from allaprima.core.contract import IMAGE, SMALLEST, STYLIZED, Card, Controls
 from allaprima.core.errors import AllaprimaError
 from allaprima.infer import tiles
+from allaprima.infer.canvas import Canvas, Place
 from allaprima.infer.library import find_style
 from allaprima.infer.modelcheck import ModelGraph, read_model
 from allaprima.infer.strokes import paint_strokes
@@ -83,8 +84,10 @@ class Stylizer:
         """The same style on one CPU thread, for pictures of one size."""
         other = copy(self)
         other.threads, other._one_size = 1, True
-        other._session = other._open(self._model)
+        other._session, other._canvas = other._open(self._model), None
         return other
+
+    _canvas: Canvas | None = None  # opened when a picture has a place
 
     def __call__(
         self,
@@ -93,12 +96,14 @@ class Stylizer:
         *,
         strength: float | None = None,
         progress: Callable[[int, int], object] | None = None,
+        place: Place | None = None,
     ) -> Pixels:
         """Stylize `image`, uint8 RGB [H, W, 3] or a batch [N, H, W, 3]; the same shape and type comes back.
 
         controls: what to turn; a number is a strength, and so is `strength`: 0 returns the photo, 1 the full style. Any
         size from 1x1 up; a picture of more than `tiles.WHOLE` pixels goes through in tiles, and then
-        `progress(done, total)` is called after each.
+        `progress(done, total)` is called after each. place: (y, x) of its first pixel on the canvas, for the frames of a
+        camera that moves (infer/canvas.py); what goes through in tiles, and a foreign model, has none.
         """
         try:
             batch = np.asarray(image)
@@ -115,27 +120,36 @@ class Stylizer:
         elif not isinstance(controls, Controls):
             controls = Controls(controls)
         if batch.ndim == 3:
-            return self._paint(batch[None], controls, progress)[0]
+            return self._paint(batch[None], controls, progress, place)[0]
         if self._pixels(batch) > tiles.WHOLE or controls.stroke is not None:
             # one at a time, so that memory has a bound
-            return np.stack([self._paint(one[None], controls, progress)[0] for one in batch])
-        return self._paint(batch, controls, progress)
+            return np.stack([self._paint(one[None], controls, progress, place)[0] for one in batch])
+        return self._paint(batch, controls, progress, place)
 
-    def _paint(self, batch, controls, progress):
+    def _paint(self, batch, controls, progress, place):
         """The network's picture, with what `controls` asks for beside it."""
         if controls.stroke is None:
-            painted = self._stylize(batch, controls, progress)
+            painted = self._stylize(batch, controls, progress, place)
         else:  # strength counts at the end, so that 0 is the photo itself
-            painted = paint_strokes(lambda photos: self._stylize(photos, Controls(), None), batch, controls.stroke)
+
+            def paint(photos):
+                scale = photos.shape[1] / batch.shape[1]
+                there = (round(scale * place[0]), round(scale * place[1])) if place else None
+                return self._stylize(photos, Controls(), None, there)
+
+            painted = paint_strokes(paint, batch, controls.stroke)
             painted = self._blend(batch, painted, controls.strength)
         if controls.keep_colors:
             painted = np.stack([keep_colors_of(photo, one) for photo, one in zip(batch, painted)])
         return painted
 
-    def _stylize(self, batch, controls, progress):
+    def _stylize(self, batch, controls, progress, place):
         if self._pixels(batch) > tiles.WHOLE and self._fixed_size() is None:
             return tiles.stylize_tiles(self._model, self._open, self._forward, batch[0], controls, progress)[None]
-        return self._forward(self._session, batch, controls)[0]
+        if place is None or self._range is not None:
+            return self._forward(self._session, batch, controls)[0]
+        self._canvas = self._canvas or Canvas(self._model, self._open, self._forward)
+        return self._canvas.paint(batch, controls, place)
 
     def _pixels(self, batch):
         """Of all pictures, as the network gets them."""
@@ -153,12 +167,12 @@ class Stylizer:
         more = [(0, self._side(length) - length) for length in batch.shape[1:3]]
         return np.pad(batch, [(0, 0), *more, (0, 0)], mode="symmetric") if any(map(any, more)) else batch
 
-    def _forward(self, session, batch, controls=Controls(), outputs=()):
-        """Run `session` on a uint8 batch: its stylized uint8 batch, and the values of further `outputs`."""
+    def _forward(self, session, batch, controls=Controls(), outputs=(), feed=None):
+        """Run `session` on a uint8 batch: its stylized uint8 batch, and the values of further `outputs`. feed: more inputs."""
         if self._range is not None:
             return self._forward_foreign(session, batch, controls, outputs)
         height, width = batch.shape[1:3]
-        feed = {IMAGE: np.ascontiguousarray(self._padded(batch))}
+        feed = {IMAGE: np.ascontiguousarray(self._padded(batch))} | (feed or {})
         if self._strength is not None:
             feed["strength"] = np.full([1] * len(self._strength.shape), controls.strength, np.float32)
         stylized, *more = self._run(session, [STYLIZED, *outputs], feed)
@@ -190,7 +204,7 @@ class Stylizer:
         return np.round(batch + np.float32(strength) * (stylized.astype(np.float32) - batch)).astype(np.uint8)
 
     def _run(self, session, outputs, feed):
-        self._graph.check({name: value.shape for name, value in feed.items()})
+        self._graph.check({name: value.shape for name, value in feed.items() if name in self._inputs})
         try:
             return session.run(outputs, feed)
         except Exception as error:  # ONNX Runtime's exceptions have no common base
@@ -229,7 +243,7 @@ class Stylizer:
         inputs = {x.name: x for x in self._session.get_inputs()}
         outputs = {x.name: x for x in self._session.get_outputs()}
         optional = {x.name: x for x in self._session.get_overridable_initializers()}  # format 1 has its strength there
-        self._input = next(iter(inputs), None)
+        self._input, self._inputs = next(iter(inputs), None), {*inputs, *optional}
         self._strength = inputs.get("strength") or optional.get("strength")
         ours = _is(inputs.get(IMAGE), "tensor(uint8)") and _is(outputs.get(STYLIZED), "tensor(uint8)")
         floats = [x for x in (*inputs.values(), *outputs.values()) if _is_planar_float(x)]

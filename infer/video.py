@@ -22,6 +22,7 @@ from allaprima.core.contract import Controls
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Advanced, Listener, Started, Warned, Wrote, ignore, passing
 from allaprima.core.files import atomic
+from allaprima.infer.canvas import Camera
 from allaprima.infer.steady import Steady
 from allaprima.infer.stylizer import Stylizer
 from allaprima.media.clips import Clip, Frame, first_frame
@@ -164,14 +165,18 @@ def _stylized(items, stylizer, controls):
     On a CPU, several frames at a time by one thread each: more frames a second than one at a time by all threads, which
     wait for each other in every layer. What needs the frame before comes after them, one frame at a time.
     """
-    steady = Steady() if controls.steady else None
+    ours = isinstance(stylizer, Stylizer)
+    steady, camera = (Steady(), Camera() if ours else None) if controls.steady else (None, None)
     workers, ahead = 1, 0
-    if isinstance(stylizer, Stylizer) and stylizer.provider == "cpu":
+    if ours and stylizer.provider == "cpu":
         workers = ahead = stylizer.threads or os.cpu_count() or 1
         stylizer = stylizer.for_video()
 
-    def paint(picture):
-        return picture, stylizer(picture.rgb, controls)
+    def paint(picture, **place):
+        return picture, stylizer(picture.rgb, controls, **place)
+
+    def begin(picture):
+        return pool.submit(paint, picture, **({"place": camera(picture.rgb)} if camera else {}))
 
     def finished(entry):
         if not isinstance(entry, Future):
@@ -183,7 +188,7 @@ def _stylized(items, stylizer, controls):
         waiting, at_work = deque(), 0  # pictures in the making, and the packets that come between them
         for item in items:
             picture = isinstance(item, Frame)
-            waiting.append(pool.submit(paint, item) if picture else item)
+            waiting.append(begin(item) if picture else item)
             at_work += picture
             while waiting and (at_work > ahead or not isinstance(waiting[0], Future)):
                 first = waiting.popleft()

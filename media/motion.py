@@ -13,12 +13,12 @@ SMALLEST = 16  # px: a side below which DIS finds no flow
 
 
 def flow_to(before, now, quick=False):
-    """The flow from `now` back to `before`, both luminance, uint8 [H, W]; a quick one takes half the time."""
+    """The flow from `now` back to `before`, both luminance, uint8 [H, W]; a quick one takes a third of the time."""
     dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     if quick:
         dis.setPatchStride(4)
-        dis.setGradientDescentIterations(12)
-        dis.setVariationalRefinementIterations(2)
+        dis.setGradientDescentIterations(6)
+        dis.setVariationalRefinementIterations(0)
     return dis.calc(now, before, None)  # pyright: ignore
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch.nn.functional import pad
 
+from allaprima.core.contract import PERIOD
 from allaprima.train.schedule import steadied
 from allaprima.train.settings import Settings
 
@@ -20,7 +21,6 @@ NOISE = 2 / 255  # standard deviation of the noise on photos that pictures shoul
 SHIFT = 1 / 8  # part of a crop's side by which a second view moves at the most
 EDGE = 1 / 16  # part of it that the border of a view reaches, which is not compared
 EXPOSURE = 0.1  # how much brighter or darker a second view that moves is, at the most
-PERIOD = 8  # pixels: the networks halve a picture three times, so their own pattern can have no longer period
 
 
 class View(NamedTuple):
