@@ -54,6 +54,9 @@ def test_a_place_changes_the_canvas_and_not_how_it_is_painted():
 def test_any_size_has_a_place(shape, stroke):
     frame = np.random.default_rng(0).integers(0, 256, (2, *shape, 3), np.uint8)
     assert Stylizer("udnie")(frame, Controls(stroke=stroke), place=(1001, -77)).shape == frame.shape
+    camera = Camera()
+    for picture in (*frame, frame[0, ::-1]):
+        camera(picture)
 
 
 def test_what_has_no_place_is_painted_without(tiny_model, monkeypatch):

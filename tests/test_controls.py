@@ -95,7 +95,7 @@ def pressed(keys, monkeypatch):
         def close(self):
             pass
 
-    def paint(rgb, controls):
+    def paint(rgb, controls, place=None):
         if controls not in seen[-1:]:
             seen.append(controls)
         return rgb
