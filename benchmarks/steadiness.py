@@ -90,8 +90,9 @@ def main():
             rows.append([Path(model).stem, way, *(f"{value:.1f}" for value in multiples), e])
     own = yardstick.own
     height, width = yardstick.frames[0].shape[:2]
+    what = options.clip.name if is_clip else f"a pan over {options.clip.name}"
     note = (
-        f"{len(yardstick.frames)} frames of {'' if is_clip else 'a pan over '}{options.clip.name}, {width}x{height}; the motion of {yardstick.certain:.0%} of "
+        f"{len(yardstick.frames)} frames of {what}, {width}x{height}; the motion of {yardstick.certain:.0%} of "
         f"it is certain, where the clip changes by {own.near:.2f} grey levels from frame to frame and by {own.far:.2f} over 8."
     )
     head = ["style", "", "from frame to frame", "over 8 frames", "detail", "E_warp, thousandths"]

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from copy import copy
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import numpy.typing as npt
@@ -87,7 +88,8 @@ class Stylizer:
         other._session, other._canvas = other._open(self._model), None
         return other
 
-    _canvas: Canvas | None = None  # opened when a picture has a place
+    _canvas: Canvas | None = None  # opened when a picture has a place, once for all threads that paint a video
+    _opening = Lock()
 
     def __call__(
         self,
@@ -148,7 +150,8 @@ class Stylizer:
             return tiles.stylize_tiles(self._model, self._open, self._forward, batch[0], controls, progress)[None]
         if place is None or self._range is not None:
             return self._forward(self._session, batch, controls)[0]
-        self._canvas = self._canvas or Canvas(self._model, self._open, self._forward)
+        with self._opening:
+            self._canvas = self._canvas or Canvas(self._model, self._open, self._forward)
         return self._canvas.paint(batch, controls, place)
 
     def _pixels(self, batch):

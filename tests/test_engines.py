@@ -146,6 +146,24 @@ def test_the_browser_paints_with_kernels_and_leaves_other_networks_to_the_runtim
     studio.end()
 
 
+def test_orders_that_come_all_at_once_are_all_answered(opened, tmp_path):
+    """A server leaves out what waits behind a newer order: a style that is to be loaded must not be among that."""
+    studio = Studio(tmp_path / "library")
+    page = opened(studio.address)
+    answered = page.evaluate(
+        """async () => {
+            const { Remote } = await import("./remote.js");
+            const remote = new Remote(() => {});
+            const pixels = () => new Uint8Array(4 * 320 * 240);
+            const orders = Array.from({ length: 12 }, (_, k) => remote.order("wave", pixels(), 320, 240, { strength: k / 12 }));
+            const late = new Promise((resolve) => setTimeout(resolve, 30_000, []));
+            return (await Promise.race([Promise.all(orders), late])).length;
+        }"""
+    )
+    studio.end()
+    assert answered == 12
+
+
 def test_every_order_is_answered_whenever_the_connection_is_closed(opened, tmp_path):
     """A page waits for each of its orders, and closes the connection at any moment when another engine is faster."""
     studio = Studio(tmp_path / "library")
