@@ -14,6 +14,7 @@ import numpy as np
 
 from allaprima.core.contract import GRID, PERIOD, SMALLEST
 from allaprima.infer.modelfile import grain_of, open_grain, show_value
+from allaprima.media import motion
 from allaprima.media.luminance import luminance
 
 Place = tuple[int, int]  # (y, x) of a frame's first pixel on the canvas, px
@@ -88,7 +89,7 @@ class Camera:
     def __call__(self, photo) -> Place | None:
         scale = max(1.0, photo.shape[1] / WIDTH)
         size = round(photo.shape[1] / scale), max(1, round(photo.shape[0] / scale))
-        now = luminance(cv2.resize(photo, size, interpolation=cv2.INTER_AREA))
+        now = luminance(motion.shrink(photo, size))
         if self._shape != photo.shape:
             self._shape, self._scale, self._before = photo.shape, scale, now
             self._follow(now)

@@ -192,8 +192,12 @@ def _constant(name, values, shape=(-1,)):
 
 
 def _float_value(number, name):
-    """GraphProto.input or output: name = 1, type = 2 (tensor_type = 1 (elem_type = 1))."""
-    return _field(number, _field(1, name) + _field(2, _field(1, _number(1, FLOAT))))
+    """GraphProto.input or output of four sides: name = 1, type = 2 (tensor_type = 1 (elem_type = 1, shape = 2 (dim = 1))).
+
+    Without the number of sides, ONNX Runtime would have less of the network in its blocked layout.
+    """
+    shape = _field(2, _field(1, b"") * 4)
+    return _field(number, _field(1, name) + _field(2, _field(1, _number(1, FLOAT) + shape)))
 
 
 def _varint(value):

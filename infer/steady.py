@@ -21,13 +21,15 @@ from allaprima.media import motion
 from allaprima.media.luminance import luminance
 
 SCALE, NARROWEST = 4, 160  # the flow is calculated at a quarter of the size, and not below so many px of width
-KEPT = 0.95  # of the last painting, where it holds: what changes too slowly to be seen is not kept for ever
-UNLIKE = 10  # grey levels that the photo may differ by; at twice as many nothing is kept
-OTHER_TONE = 32  # the same for the tone of the painting
-WORN = 0.68  # of the new painting's texture: below, what is kept makes place; FADE below that, all of it
-FADE = 0.25
+KEPT = 0.9  # of the last painting, where it holds: what changes too slowly to be seen is not kept for ever
+UNLIKE = 14  # grey levels that the photo may differ by; at twice as many nothing is kept
+OTHER_TONE = 40  # the same for the tone of the painting
+# Where less than WORN of the new painting's texture is left, what is kept makes place, and FADE below that, all of it. A small
+# thing that moves may lose some; if all moves, the picture would be a blur: so WORN hangs on what is left in all of it, LEFT.
+LEFT, WORN, FADE = (0.65, 0.95), (0.8, 0.3), 0.25
+AROUND = 15, 15  # small px: what looks the same wherever it goes, moves as that does which is seen around it
 CUT = 0.3  # share of the picture that holds, below which the scene was cut
-TEXTURE, SHARPEST = 0.98, 0.5  # what is kept is sharpened up to this share of the new texture, by at most so much
+TEXTURE, SHARPEST = 1.06, 0.4  # what is kept is sharpened up to this share of the new texture, by at most so much
 NOISE = 0.3  # grey levels: texture that is none
 
 
@@ -50,7 +52,7 @@ class Steady:
     def __call__(self, photo, painted, by=None):
         height, width = photo.shape[:2]
         scale = min(SCALE, max(1, width / NARROWEST))
-        small = cv2.resize(photo, (round(width / scale), max(1, round(height / scale))), interpolation=cv2.INTER_AREA)
+        small = motion.shrink(photo, (round(width / scale), max(1, round(height / scale))))
         now = _Frame(small, luminance(small), painted, by)
         last = self._last
         if last and last.by == by and last.shown.shape == painted.shape and min(small.shape[:2]) >= motion.SMALLEST:
@@ -71,17 +73,17 @@ def _kept(last, now):
     def trust(distance, tolerance):
         return np.clip(2 - distance / tolerance, 0, 1)
 
-    unlike = cv2.dilate(_distance(motion.warp(last.photo, flow), now.photo), np.ones((3, 3), np.uint8))
+    unlike = _distance(motion.warp(last.photo, flow), now.photo)
     (old_tone, old_texture), (tone, texture) = (_look(picture, flow.shape) for picture in (kept, painted))
     holds = trust(unlike, UNLIKE) * trust(_distance(old_tone, tone), OTHER_TONE) * motion.inside(flow)
     if holds.mean() < CUT:
         return painted
     holds = cv2.blur(cv2.erode(holds, np.ones((3, 3), np.uint8)), (3, 3))
-    wear = (holds * old_texture).sum() / max((holds * texture).sum(), 1e-6)
-    sharpening = np.clip(1.1 * (TEXTURE / max(wear, 1e-6) - 1), 0, SHARPEST)
+    left = np.sqrt(np.divide(*((holds * each**2).sum() for each in (old_texture, texture))))
+    sharpening = np.clip(1.1 * (TEXTURE / left - 1), 0, SHARPEST)
     if sharpening > 0.05:
         kept = cv2.addWeighted(kept, 1 + sharpening, cv2.blur(kept, (3, 3)), -sharpening, 0)
-    holds = holds * np.clip(1 - (WORN - old_texture / texture) / FADE, 0, 1)
+    holds = holds * np.clip(1 - (np.interp(left, LEFT, WORN) - old_texture / texture) / FADE, 0, 1)
     weight = cv2.resize((255 * KEPT * holds).astype(np.uint8), (width, height), interpolation=cv2.INTER_LINEAR)
     weight = cv2.merge([weight] * 3)  # in whole numbers it takes half the time
     return cv2.add(cv2.multiply(kept, weight, scale=1 / 255), cv2.multiply(painted, 255 - weight, scale=1 / 255))
@@ -91,7 +93,7 @@ def _flow(last, now):
     """The flow back to the last photo; none where standing still explains the photo as well, so that still strokes stay."""
     flow = motion.flow_to(last.grey, now.grey, quick=True)
     moving, still = (_distance(photo, now.photo) for photo in (motion.warp(last.photo, flow), last.photo))
-    moves = cv2.blur(still, (5, 5)) > cv2.blur(moving, (5, 5))
+    moves = cv2.blur(still, AROUND) > cv2.blur(moving, AROUND)
     return flow * cv2.blur(moves.astype(np.float32), (3, 3))[..., None]
 
 
@@ -111,5 +113,5 @@ def _look(picture, shape):
     texture = cv2.resize(
         cv2.absdiff(grey, cv2.blur(grey, (3, 1))).astype(np.float32), size, interpolation=cv2.INTER_AREA
     )
-    tone = cv2.blur(cv2.resize(np.ascontiguousarray(rows[:, ::4]), size, interpolation=cv2.INTER_LINEAR), (5, 5))
+    tone = cv2.blur(cv2.resize(rows, size, interpolation=cv2.INTER_NEAREST), (5, 5))
     return tone, cv2.blur(texture, (7, 7)) + NOISE

@@ -3,6 +3,7 @@
 import os
 import shutil
 
+import psutil
 import pytest
 from PIL import Image
 
@@ -57,6 +58,14 @@ def at_work(cluster):
         ray.shutdown()
 
 
+def kill(cluster, node):
+    """End a node and its workers at once: by itself, a worker is ended when it has finished what it is at."""
+    raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
+    for process in (raylet, *raylet.children(recursive=True)):
+        process.kill()
+    cluster.remove_node(node, allow_graceful=False)
+
+
 def test_a_node_that_is_killed_loses_nothing_and_nothing_is_written_twice(tmp_path, tiny_model, at_work):
     source, out, told, seen = archive(tmp_path / "in", pictures=24, frames=180), tmp_path / "out", [], {}
     for picture in source.rglob("*.png"):  # large ones, so that both nodes are at work when one of them is killed
@@ -69,7 +78,7 @@ def test_a_node_that_is_killed_loses_nothing_and_nothing_is_written_twice(tmp_pa
             status = (out / name).stat()
             seen.setdefault(name, (status.st_ino, status.st_mtime_ns))
         if isinstance(event, Wrote) and len([e for e in told if isinstance(e, Wrote)]) == 12:
-            at_work.remove_node(at_work.list_all_nodes()[-1], allow_graceful=False)
+            kill(at_work, at_work.list_all_nodes()[-1])
 
     written = stylize_archive(source, out, tiny_model, seconds=1, ray=at_work.address, listener=listener)
     stylize_archive(source, tmp_path / "one", tiny_model, seconds=1, workers=1)
