@@ -29,7 +29,7 @@ OTHER_TONE = 40  # the same for the tone of the painting
 LEFT, WORN, FADE = (0.65, 0.95), (0.8, 0.3), 0.25
 AROUND = 15, 15  # small px: what looks the same wherever it goes, moves as that does which is seen around it
 CUT = 0.3  # share of the picture that holds, below which the scene was cut
-TEXTURE, SHARPEST = 1.06, 0.4  # what is kept is sharpened up to this share of the new texture, by at most so much
+TEXTURE, SHARPEST = 1.1, 0.4  # what is kept is sharpened up to this share of the new texture, by at most so much
 NOISE = 0.3  # grey levels: texture that is none
 
 
