@@ -13,22 +13,25 @@ uncovered and no motion boundary lies (Ruder et al. 2016, equations 4 and 5). It
 """
 
 import argparse
+import sys
 from pathlib import Path
 
-import cv2
 import numpy as np
 from page import publish, table
+from PIL import Image
 
-from allaprima.core.contract import Controls
-from allaprima.infer.steadiness import Yardstick, difference, paint_frames, read_frames
-from allaprima.infer.steady import Steady
-from allaprima.infer.stylizer import Stylizer
-from allaprima.media import motion
-from allaprima.media.clips import VIDEO_SUFFIXES
-from allaprima.media.pictures import read_rgb
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+
+import clips  # noqa: E402
+from allaprima.core.contract import Controls  # noqa: E402
+from allaprima.infer.steadiness import Yardstick, difference, paint_frames, read_frames  # noqa: E402
+from allaprima.infer.steady import Steady  # noqa: E402
+from allaprima.infer.stylizer import Stylizer  # noqa: E402
+from allaprima.media import motion  # noqa: E402
+from allaprima.media.clips import VIDEO_SUFFIXES  # noqa: E402
 
 PAN = 1.3, 0.4  # px from frame to frame, to the right and down
-NOISE = 1.0  # grey levels
 
 
 def visible(yardstick, earlier, later, flow):
@@ -48,13 +51,10 @@ def e_warp(yardstick, masks, pictures):
 
 
 def panned(photo, count):
-    """Yield frames of a camera that sees three quarters of a photo's sides, and moves slowly over it."""
-    picture, random = np.asarray(read_rgb(photo)), np.random.default_rng(0)
-    size = tuple(3 * side // 4 for side in picture.shape[1::-1])
-    for k in range(count):
-        matrix = np.array([[1, 0, k * PAN[0]], [0, 1, k * PAN[1]]])
-        frame = cv2.warpAffine(picture, matrix, size, flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP)
-        yield (frame + random.normal(0, NOISE, frame.shape)).clip(0, 255).round().astype(np.uint8)
+    """Frames of a camera that sees three quarters of a photo's sides, and moves slowly over it."""
+    with Image.open(photo) as picture:
+        size = tuple(3 * side // 4 for side in picture.size)
+    return clips.filmed(photo, count, size, PAN)
 
 
 def on_still_canvas(stylizer, frames):

@@ -21,15 +21,17 @@ from allaprima.media import motion
 from allaprima.media.luminance import luminance
 
 SCALE, NARROWEST = 4, 160  # the flow is calculated at a quarter of the size, and not below so many px of width
-KEPT = 0.9  # of the last painting, where it holds: what changes too slowly to be seen is not kept for ever
+KEPT = 0.85  # of the last painting, where it holds: what changes too slowly to be seen is not kept for ever
 UNLIKE = 14  # grey levels that the photo may differ by; at twice as many nothing is kept
 OTHER_TONE = 40  # the same for the tone of the painting
 # Where less than WORN of the new painting's texture is left, what is kept makes place, and FADE below that, all of it. A small
 # thing that moves may lose some; if all moves, the picture would be a blur: so WORN hangs on what is left in all of it, LEFT.
-LEFT, WORN, FADE = (0.65, 0.95), (0.8, 0.3), 0.25
+LEFT, WORN, FADE = (0.68, 0.98), (0.8, 0.3), 0.25
 AROUND = 15, 15  # small px: what looks the same wherever it goes, moves as that does which is seen around it
 CUT = 0.3  # share of the picture that holds, below which the scene was cut
-TEXTURE, SHARPEST = 1.1, 0.4  # what is kept is sharpened up to this share of the new texture, by at most so much
+# What is kept is sharpened up to so much of the new texture, by at most so much: what is left of it after KEPT must not grow,
+# where nothing moves and blurs it: KEPT (1 + 4/3 SHARPEST) < 1, as the blur of 3 px leaves -1/3 of the finest lines.
+TEXTURE, SHARPEST = 1.1, 0.13
 NOISE = 0.3  # grey levels: texture that is none
 
 

@@ -5,6 +5,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 from PIL import Image
 
@@ -21,6 +22,23 @@ def panned(count, width, height, photo=0):
         part = 1 - abs(1 - index / 50 % 2)  # 0 .. 1 .. 0 in a hundred frames
         top, left = round(way_y * part), round(way_x * part)
         yield canvas[top : top + height, left : left + width]
+
+
+def filmed(photo, count, size, step, start=(0, 0), nearer=1.0, noise=1.0):
+    """Yield `count` frames, uint8 [height, width, 3], of a camera that moves over a photo, and has noise of its own.
+
+    photo: its file. size: (width, height). start: (x, y) of the first frame in the photo. step: how far it goes from frame to
+    frame, px. nearer: how many times as large the photo gets. noise: standard deviation, grey levels.
+    """
+    picture, random = np.asarray(Image.open(photo).convert("RGB")), np.random.default_rng(0)
+    for k in range(count):
+        corner = [
+            first + k * by + (1 - nearer**-k) * side / 2 for first, by, side in zip(start, step, size, strict=True)
+        ]
+        matrix = np.array([[nearer**-k, 0, corner[0]], [0, nearer**-k, corner[1]]])
+        how = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+        frame = cv2.warpAffine(picture, matrix, size, flags=how, borderMode=cv2.BORDER_REFLECT)
+        yield (frame + random.normal(0, noise, frame.shape)).clip(0, 255).round().astype(np.uint8)
 
 
 def write_clip(

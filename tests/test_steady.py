@@ -17,12 +17,9 @@ def photo(name="china.jpg"):
     return cv2.cvtColor(cv2.imread(str(PHOTOS / name)), cv2.COLOR_BGR2RGB)
 
 
-def panned(count, dx, dy, size=(240, 320), noise=1.0):
-    """Frames of a camera, with its noise, that moves by whole pixels over a photo."""
-    random = np.random.default_rng(0)
-    for k in range(count):
-        frame = photo()[40 + k * dy :, 40 + k * dx :][: size[0], : size[1]]
-        yield np.clip(frame + random.normal(0, noise, frame.shape), 0, 255).round().astype(np.uint8)
+def panned(count, dx, dy):
+    """Frames of a camera that moves by whole pixels over a photo."""
+    return clips.filmed(PHOTOS / "china.jpg", count, (320, 240), (dx, dy), start=(40, 40))
 
 
 def boiling(frames, levels=20, seed=1):
@@ -53,6 +50,22 @@ def test_strokes_are_held_as_well_at_the_border_of_a_still_camera():
     before, after = (np.abs(np.diff(np.array(clip, np.float32)[4:], axis=0)).mean((0, 3)) for clip in (painted, shown))
     for edge in (np.s_[:4], np.s_[-4:], np.s_[:, :4], np.s_[:, -4:]):
         assert after[edge].mean() < 0.25 * before[edge].mean()
+
+
+@pytest.mark.parametrize(
+    "name, how", [("astronaut.jpg", {"start": (70, 0), "nearer": 1.004}), ("china.jpg", {"step": (1.3, 0.4)})]
+)
+def test_what_is_kept_for_long_is_never_drawn_harder_than_the_style_draws(name, how):
+    """What is sharpened in each frame could grow where a slow camera does not blur it: lines over a face."""
+
+    def texture(picture):
+        grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32)
+        return cv2.blur(np.abs(grey - cv2.blur(grey, (3, 3))), (15, 15))
+
+    steady, stylizer = Steady(), Stylizer("wave", one_size=True)
+    for frame in clips.filmed(PHOTOS / name, 24, (320, 240), **({"step": (0.9, 0.4)} | how)):
+        painted = stylizer(frame)
+        assert (texture(steady(frame, painted)) < 1.5 * texture(painted) + 8).all()
 
 
 @pytest.mark.parametrize("still", [True, False])
