@@ -67,8 +67,8 @@ def strip(name, pictures):
 def moved_back(picture, steps):
     """A picture moved by so many steps of the pan, to where the first one is: float32."""
     matrix = np.array([[1, 0, steps * STEP[0]], [0, 1, steps * STEP[1]]], np.float32)
-    size, how = picture.shape[1::-1], {"flags": cv2.INTER_LANCZOS4, "borderMode": cv2.BORDER_REFLECT}
-    return cv2.warpAffine(picture.astype(np.float32), matrix, size, **how)
+    picture, size = picture.astype(np.float32), picture.shape[1::-1]
+    return cv2.warpAffine(picture, matrix, size, flags=cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REFLECT)
 
 
 def write_clip(file, stylizer, photo, how):
