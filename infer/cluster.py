@@ -32,6 +32,7 @@ from allaprima.infer.workers import Job, Pool, Report, Work, join, open_pool, pa
 
 FOLDER = ".allaprima"  # in the output: the manifest, and the parts of videos that are at work
 PART_SECONDS = 60.0  # long enough that opening the file is nothing beside the painting, short enough to share out
+MOST_WORKERS = 1024  # that can be asked for; without a number, as many as the machine or the cluster has room for
 _TRIES = 3  # times that a task is begun when its workers are lost: it may be the task that ends them
 _LINES, _PAUSE = 1000, 5.0  # of a piece of the manifest; seconds between two writings
 
@@ -66,7 +67,7 @@ def stylize_archive(
     Raises AllaprimaError as `stylize` does; a rerun goes on with what is left.
     """
     if workers is not None:
-        check_whole(1, workers=workers)
+        check_whole(1, MOST_WORKERS, workers=workers)
     if threads is not None:
         check_whole(1, MOST_THREADS, threads=threads)
     check_positive(seconds=seconds)

@@ -230,6 +230,12 @@ def test_the_memory_of_a_worker_does_not_grow_with_the_length(tmp_path, tiny_mod
     assert peak(600) - peak(200) < 60  # 400 frames more are 92 MB of RGB
 
 
+@pytest.mark.parametrize("workers", [0, 1025, 10**9, True])
+def test_a_number_of_workers_that_no_machine_has_is_refused(tmp_path, tiny_model, workers):
+    with pytest.raises(AllaprimaError, match="workers must be a whole number from 1 to 1024"):
+        painted(archive(tmp_path / "in", frames=5), tmp_path / "out", tiny_model, workers=workers)
+
+
 def test_on_the_command_line(tmp_path, tiny_model):
     from typer.testing import CliRunner
 
