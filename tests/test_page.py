@@ -217,6 +217,44 @@ def test_the_newest_source_is_shown_and_the_camera_ends_with_its_view(opened, st
     assert "press Camera again" in page.text_content("#message")
 
 
+HOLD = """() => {
+    window.held = [];
+    const { set } = Object.getOwnPropertyDescriptor(Worker.prototype, "onmessage");
+    Object.defineProperty(Worker.prototype, "onmessage", {
+        set(answer) { set.call(this, (event) => window.held.push(() => answer(event))); },
+    });
+}"""
+
+
+@needs_chromium
+def test_a_picture_that_an_engine_has_finished_late_covers_no_newer_one(opened, studio, tmp_path):
+    page = opened(studio)
+    page.wait_for_function(
+        "[...document.querySelectorAll('#engine option')].filter((o) => o.text.includes('ms')).length > 1"
+    )
+
+    def show(width):
+        Image.new("RGB", (width, 132), "red").save(tmp_path / f"{width}.png")
+        page.set_input_files("#file", tmp_path / f"{width}.png")
+
+    def until_shown(width):
+        page.wait_for_function("width => document.getElementById('before').width == width", arg=width)
+
+    page.select_option("#engine", "browser")
+    show(200)
+    until_shown(200)
+    page.evaluate(HOLD)  # what this browser paints waits
+    show(210)
+    page.wait_for_function("held.length == 1")
+    page.select_option("#engine", "server")
+    until_shown(210)
+    show(220)
+    until_shown(220)
+    page.evaluate("held[0]()")
+    page.wait_for_timeout(300)
+    until_shown(220)
+
+
 @needs_chromium
 def test_a_folder_on_any_host_is_isolated_and_works_offline(opened, hosted):
     page = opened(hosted)
