@@ -24,7 +24,7 @@ CORNERS, APART = 30, 8  # so many are followed at the most, and so many px apart
 AGREE = 1.0  # px in the narrow frame, by which corners that move with the camera differ
 MOST = 0.5  # share of the corners that have to
 FURTHEST = 0.25  # part of a side that the camera goes before corners are chosen anew
-RELUCTANCE = 0.75  # px between a frame's place and the whole number that it keeps: more than a half, or noise would show
+RELUCTANCE = 0.75  # px between a frame's place and the whole number that it keeps: above a half, or noise would show
 
 
 class Canvas:

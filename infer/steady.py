@@ -77,10 +77,10 @@ def _kept(last, now):
 
     unlike = _distance(motion.warp(last.photo, flow), now.photo)
     (old_tone, old_texture), (tone, texture) = (_look(picture, flow.shape) for picture in (kept, painted))
-    holds = trust(unlike, UNLIKE) * trust(_distance(old_tone, tone), OTHER_TONE) * motion.inside(flow)
-    if holds.mean() < CUT:
+    trusted = trust(unlike, UNLIKE) * trust(_distance(old_tone, tone), OTHER_TONE) * motion.inside(flow)
+    holds = cv2.blur(cv2.erode(trusted, np.ones((3, 3), np.uint8)), (3, 3))
+    if trusted.mean() < CUT or not holds.any():
         return painted
-    holds = cv2.blur(cv2.erode(holds, np.ones((3, 3), np.uint8)), (3, 3))
     left = np.sqrt(np.divide(*((holds * each**2).sum() for each in (old_texture, texture))))
     sharpening = np.clip(1.1 * (TEXTURE / left - 1), 0, SHARPEST)
     if sharpening > 0.05:

@@ -77,6 +77,16 @@ def test_after_a_cut_nothing_is_left_of_the_old_scene(still):
     assert (shown[4] == painted[4]).all() and not (shown[5] == painted[5]).all()
 
 
+def test_where_specks_leave_no_place_that_holds_the_new_painting_shows():
+    plain = np.full((240, 320, 3), 90, np.uint8)
+    specks, steady = plain.copy(), Steady()
+    for row, column in np.ndindex(2, 2):
+        specks[row::4, column::4] = 255
+    steady(plain, plain)
+    painted = next(boiling([plain], levels=2))
+    assert (steady(specks, painted) == painted).all()
+
+
 def test_what_moves_leaves_nothing_behind():
     """A bright box runs over a calm street: where it was and where it is, the new painting shows."""
     background, steady = photo()[:240, :320], Steady()
