@@ -20,9 +20,16 @@ from allaprima.media.luminance import luminance
 Place = tuple[int, int]  # (y, x) of a frame's first pixel on the canvas, px
 LARGEST_MARGIN = 128  # px: more than what any of our networks pads a picture with
 WIDTH = 320  # px: a frame is made so narrow before its corners are followed
-CORNERS, APART = 30, 8  # so many are followed at the most, and so many px apart
+CELLS, CORNERS, APART = 4, 3, 8  # so many rows and columns of cells; corners in each at the most, and so many px apart
 AGREE = 1.0  # px in the narrow frame, by which corners that move with the camera differ
 MOST = 0.5  # share of the corners that have to
+EDGE = (
+    2  # cells at the left and at the right, in which some have to: who moves before a still camera is seldom in so many
+)
+TURN = (
+    0.5  # px in the narrow frame, by which its edge may move otherwise than its middle: a zoom or a turn has no place
+)
+DIM = 0.05  # part by which the light may change before it is reckoned with
 FURTHEST = 0.25  # part of a side that the camera goes before corners are chosen anew
 RELUCTANCE = 0.75  # px between a frame's place and the whole number that it keeps: above a half, or noise would show
 
@@ -74,8 +81,8 @@ class Camera:
     """Called with each frame in its order, `camera(photo)` is the frame's place: where the camera has gone; None until it goes.
 
     Corners of a frame are followed from then on (Lucas and Kanade 1981; Shi and Tomasi, *Good Features to Track*, CVPR 1994),
-    and not those of each frame to the next, whose errors would add up. Their median is the way of the camera if most
-    agree with it; otherwise it is taken to stand still. photo: uint8 [H, W, 3].
+    and not those of each frame to the next, whose errors would add up. Their median is the way of the camera if most agree
+    with it, at both sides too; otherwise it is taken to stand still, whoever moves before it. photo: uint8 [H, W, 3].
     """
 
     def __init__(self):
@@ -85,6 +92,7 @@ class Camera:
         self._before: Any = None  # the last frame, narrow and grey
         self._key: Any = None  # the one whose corners are followed
         self._corners: Any = None
+        self._goes = False  # whether it could be told where the last frame lies
 
     def __call__(self, photo) -> Place | None:
         scale = max(1.0, photo.shape[1] / WIDTH)
@@ -97,6 +105,7 @@ class Camera:
         if way is None and self._before is not self._key:
             self._follow(self._before)
             way = self._way(now)
+        self._goes = way is not None
         if way is not None:
             self._gone = self._start - scale * way
         if way is None or (abs(way) > FURTHEST * np.array(size)).any():
@@ -109,21 +118,54 @@ class Camera:
         return self.place
 
     def _follow(self, frame):
-        """The corners of this frame from now on; it lies where the canvas has gone until now."""
+        """The corners of this frame from now on, some in each cell; it lies where the canvas has gone until now."""
         self._key, self._start = frame, self._gone
-        self._corners = cv2.goodFeaturesToTrack(frame, CORNERS, 0.01, APART)
+        found = cv2.goodFeaturesToTrack(frame, 0, 0.01, APART)  # the best first
+        corners = np.zeros((0, 2), np.float32) if found is None else found[:, 0]
+        cells = _cells(corners, frame.shape)
+        rank = (np.tril(cells[:, None] == cells, -1)).sum(1)  # so many better ones in its cell
+        self._corners = corners[rank < CORNERS]
 
     def _way(self, now):
-        """How the scene has moved since the corners were chosen, (x, y) in narrow frames; None where most of them don't tell."""
-        if self._corners is None:
+        """How the scene has moved since the corners were chosen, (x, y) in narrow frames; None where it can't be told."""
+        corners, height, width = self._corners, *now.shape
+        if not len(corners):
             return None
-        guess = self._corners + (self._start - self._gone) / self._scale
+        guess = corners + (self._start - self._gone) / self._scale
         found, seen, _ = cv2.calcOpticalFlowPyrLK(
-            self._key, now, self._corners, guess, winSize=(15, 15), maxLevel=2, flags=cv2.OPTFLOW_USE_INITIAL_FLOW
+            self._key,
+            _lit_as(self._key, now),
+            corners,
+            guess,
+            winSize=(15, 15),
+            maxLevel=2,
+            flags=cv2.OPTFLOW_USE_INITIAL_FLOW,
         )
-        ways = (found - self._corners)[seen.astype(bool)].reshape(-1, 2)
-        if len(ways) < MOST * len(self._corners):
+        seen = seen[:, 0].astype(bool)
+        if seen.sum() < MOST * len(corners):
             return None
-        way = np.median(ways, axis=0)
-        agreed = (abs(ways - way) < AGREE).all(1).sum()
-        return way if agreed >= MOST * len(self._corners) else None
+        ways = found - corners
+        way = np.median(ways[seen], axis=0)
+        agreed = seen & (abs(ways - way) < AGREE).all(1)
+        cells = np.unique(_cells(np.concatenate([corners[agreed], found[agreed]]), now.shape))
+        sides = [(cells % CELLS == side).sum() for side in (0, CELLS - 1)]
+        if agreed.sum() < MOST * len(corners) or min(sides) < (1 if self._goes else EDGE):
+            return None
+        from_middle = corners[agreed] - corners[agreed].mean(0)
+        grown, turned = (  # by how much for each px from the middle
+            ((ways[agreed] - way) * to).sum() / (from_middle**2).sum()
+            for to in (from_middle, from_middle[:, ::-1] * (-1, 1))
+        )
+        return way if np.hypot(grown, turned) * max(height, width) / 2 < TURN else None
+
+
+def _cells(corners, shape):
+    """The number of each corner's cell, row by row."""
+    x, y = (corners * CELLS / shape[::-1]).astype(int).clip(0, CELLS - 1).T
+    return CELLS * y + x
+
+
+def _lit_as(key, now):
+    """A frame, uint8 [h, w], in the light of another one."""
+    gain = key.mean() / max(now.mean(), 1.0)
+    return cv2.convertScaleAbs(now, alpha=gain) if abs(gain - 1) > DIM else now

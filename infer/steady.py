@@ -28,9 +28,13 @@ OTHER_TONE = 40  # the same for the tone of the painting
 # thing that moves may lose some; if all moves, the picture would be a blur: so WORN hangs on what is left in all of it, LEFT.
 LEFT, WORN, FADE = (0.68, 0.98), (0.8, 0.3), 0.25
 AROUND = 15, 15  # small px: what looks the same wherever it goes, moves as that does which is seen around it
+MORE, NOISY = (
+    1.2,
+    0.25,
+)  # standing still must explain the photo so many times, and by so many grey levels, worse than the flow
 CUT = 0.3  # share of the picture that holds, below which the scene was cut
-# What is kept is sharpened up to so much of the new texture, by at most so much: what is left of it after KEPT must not grow,
-# where nothing moves and blurs it: KEPT (1 + 4/3 SHARPEST) < 1, as the blur of 3 px leaves -1/3 of the finest lines.
+# What moves is sharpened up to so much of the new texture, by at most so much. Lines along the way that it goes are not
+# blurred by it; so that they do not grow, KEPT (1 + 4/3 SHARPEST) < 1, as the blur of 3 px leaves -1/3 of the finest ones.
 TEXTURE, SHARPEST = 1.1, 0.13
 NOISE = 0.3  # grey levels: texture that is none
 
@@ -67,7 +71,7 @@ def _kept(last, now):
     """The new painting, `now.shown`, with what holds of the last one."""
     painted = now.shown
     height, width = painted.shape[:2]
-    flow = _flow(last, now)
+    flow, moves = _flow(last, now)
     pixels = flow * np.array([width / flow.shape[1], height / flow.shape[0]], np.float32)
     moved = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)
     kept = motion.warp(last.shown, moved, spare=True)
@@ -84,7 +88,8 @@ def _kept(last, now):
     left = np.sqrt(np.divide(*((holds * each**2).sum() for each in (old_texture, texture))))
     sharpening = np.clip(1.1 * (TEXTURE / left - 1), 0, SHARPEST)
     if sharpening > 0.05:
-        kept = cv2.addWeighted(kept, 1 + sharpening, cv2.blur(kept, (3, 3)), -sharpening, 0)
+        sharpened = cv2.addWeighted(kept, 1 + sharpening, cv2.blur(kept, (3, 3)), -sharpening, 0)
+        cv2.copyTo(sharpened, cv2.resize(moves, (width, height), interpolation=cv2.INTER_NEAREST), kept)
     holds = holds * np.clip(1 - (np.interp(left, LEFT, WORN) - old_texture / texture) / FADE, 0, 1)
     weight = cv2.resize((255 * KEPT * holds).astype(np.uint8), (width, height), interpolation=cv2.INTER_LINEAR)
     weight = cv2.merge([weight] * 3)  # in whole numbers it takes half the time
@@ -92,11 +97,14 @@ def _kept(last, now):
 
 
 def _flow(last, now):
-    """The flow back to the last photo; none where standing still explains the photo as well, so that still strokes stay."""
+    """The flow back to the last photo, and where it moves, uint8: not where standing still explains the photo as well.
+
+    So still strokes stay, whatever moves beside them, and camera noise moves nothing.
+    """
     flow = motion.flow_to(last.grey, now.grey, quick=True)
     moving, still = (_distance(photo, now.photo) for photo in (motion.warp(last.photo, flow), last.photo))
-    moves = cv2.blur(still, AROUND) > cv2.blur(moving, AROUND)
-    return flow * cv2.blur(moves.astype(np.float32), (3, 3))[..., None]
+    moves = (cv2.blur(still, AROUND) > MORE * cv2.blur(moving, AROUND) + NOISY).astype(np.uint8)
+    return flow * cv2.blur(moves.astype(np.float32), (3, 3))[..., None], moves
 
 
 def _distance(one, other):

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+import clips
 from allaprima import Controls, Stylizer
 from allaprima.core.contract import GRID, PERIOD
 from allaprima.infer import steadiness
@@ -81,6 +82,34 @@ def test_noise_and_things_that_move_are_not_taken_for_the_camera():
         frame = seen(40, 40, noise=3.0, seed=k)
         frame[60:200, 10 * k : 10 * k + 90] = seen(0, 0, "coffee.jpg")[60:200, 60:150]
         assert camera(frame) is None
+
+
+def somebody_before_a_wall(count):
+    """Frames of a still camera: who sways before a plain wall has nearly all corners of the picture."""
+    person, random = photo("astronaut.jpg")[: SIZE[0], 80:340], np.random.default_rng(0)
+    rows, columns = np.mgrid[: SIZE[0], : person.shape[1]]
+    shape = ((rows - 75) / 70) ** 2 + ((columns - 145) / 60) ** 2 < 1
+    shape |= ((rows - 260) / 120) ** 2 + ((columns - 130) / 105) ** 2 < 1
+    for k in range(count):
+        frame = np.full((*SIZE, 3), 165.0) + np.linspace(0, 20, SIZE[1])[:, None]
+        left = round(30 + 16 * np.sin(k / 6))
+        frame[:, left : left + person.shape[1]][shape] = person[shape]
+        yield np.clip(frame + random.normal(0, 1, frame.shape), 0, 255).round().astype(np.uint8)
+
+
+@pytest.mark.parametrize("moves", ["somebody", "light", "zoom", "turn"])
+def test_the_camera_stands_still_where_it_does_not_pan(moves):
+    if moves == "somebody":
+        frames = somebody_before_a_wall(40)
+    elif moves == "light":
+        frames = (np.uint8(seen(40, 40, noise=1.0, seed=k) * (1 - 0.02 * k)) for k in range(35))
+    elif moves == "zoom":
+        frames = clips.filmed(PHOTOS / "china.jpg", 30, SIZE[::-1], (0, 0), start=(100, 60), nearer=1.006)
+    else:
+        turns = (cv2.getRotationMatrix2D((320, 213), 0.5 * k, 1) for k in range(30))
+        frames = (cv2.warpAffine(photo(), turn, (640, 427))[94:334, 160:480] for turn in turns)
+    camera = Camera()
+    assert all(camera(frame) is None for frame in frames)
 
 
 def test_a_slow_camera_is_never_further_off_than_a_pixel():

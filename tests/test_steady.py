@@ -77,6 +77,19 @@ def test_after_a_cut_nothing_is_left_of_the_old_scene(still):
     assert (shown[4] == painted[4]).all() and not (shown[5] == painted[5]).all()
 
 
+def test_still_strokes_keep_still_whatever_noise_there_is_and_whatever_moves_beside_them():
+    """Flow fits noise, and spreads from what moves over what is plain: strokes would be dragged along, and wear."""
+    wall, random = np.full((240, 320, 3), 150.0), np.random.default_rng(0)
+    strokes, steady = next(boiling([wall])), Steady()
+    for k in range(30):
+        left, frame = 30 + round(14 * np.sin(k / 4)), wall.copy()
+        frame[:, left : left + 90] = photo()[100:340, 200:290]
+        painted = strokes.copy()
+        painted[:, left : left + 90] = 255 - frame[:, left : left + 90]
+        shown = steady(np.clip(frame + random.normal(0, 2, frame.shape), 0, 255).round().astype(np.uint8), painted)
+        assert np.abs(shown[:, 200:].astype(int) - strokes[:, 200:]).mean() < 1
+
+
 def test_where_specks_leave_no_place_that_holds_the_new_painting_shows():
     plain = np.full((240, 320, 3), 90, np.uint8)
     specks, steady = plain.copy(), Steady()
