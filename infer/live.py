@@ -388,7 +388,7 @@ class Live:
             return
         if recorder.frames:
             lost = f", {recorder.dropped} left out" if recorder.dropped else ""
-            self._wrote(recorder.path, f"{recorder.frames} frames{lost}")
+            self._wrote(recorder.path, f"{recorder.frames} frame{'s'[: recorder.frames != 1]}{lost}")
 
     def _wrote(self, path, about=""):
         self.listener(Wrote(path, about))

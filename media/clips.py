@@ -270,8 +270,8 @@ def open_container(source) -> InputContainer:
         if isinstance(error, OSError) and not remote:
             raise explain_os_error(error, source) from error
         if isinstance(error, ArgumentError) and not remote:  # what FFmpeg says of a format that is not wanted
-            listed = f"{source} is not a video that can be read: it seems to be a list of other files. Give those."
-            raise AllaprimaError(listed) from error
+            reason = "it seems to be a picture, or a list of other files"
+            raise AllaprimaError(f"{source} is not a video that can be read: {reason}. Give a video.") from error
         raise AllaprimaError(f"{source} can't be opened: {error.strerror}. Check the address.") from error
 
 

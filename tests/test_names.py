@@ -226,7 +226,7 @@ def test_a_list_of_other_files_is_not_a_video(tmp_path, tiny_model, name):
         write_clip(folder / "secret.ts", panned(3, 48, 36), codec="mpeg2video")
     path = tmp_path / "in" / name
     path.write_text(LISTS[name])
-    with pytest.raises(AllaprimaError, match="seems to be a list of other files. Give those"):
+    with pytest.raises(AllaprimaError, match="seems to be a picture, or a list of other files. Give a video"):
         open_container(path)
     assert is_video(path) == (path.suffix == ".mp4")  # by its ending, so that it is named
     with pytest.raises(AllaprimaError):
