@@ -23,7 +23,7 @@ from allaprima.media.luminance import luminance
 SCALE, NARROWEST = 4, 160  # the flow is calculated at a quarter of the size, and not below so many px of width
 KEPT = 0.85  # of the last painting, where it holds: what changes too slowly to be seen is not kept for ever
 UNLIKE = 14  # grey levels that the photo may differ by; at twice as many nothing is kept
-OTHER_TONE = 40  # the same for the tone of the painting
+OTHER_TONE = 32  # the same for the tone of the painting
 # Where less than WORN of the new painting's texture is left, what is kept makes place, and FADE below that, all of it. A small
 # thing that moves may lose some; if all moves, the picture would be a blur: so WORN hangs on what is left in all of it, LEFT.
 LEFT, WORN, FADE = (0.68, 0.98), (0.8, 0.3), 0.25
