@@ -20,7 +20,7 @@ from allaprima.media.luminance import luminance
 Place = tuple[int, int]  # (y, x) of a frame's first pixel on the canvas, px
 LARGEST_MARGIN = 128  # px: more than what any of our networks pads a picture with
 WIDTH = 320  # px: a frame is made so narrow before its corners are followed
-CELLS, CORNERS, APART = 4, 3, 8  # so many rows and columns of cells; corners in each at the most, and so many px apart
+CELLS, CORNERS, APART = 4, 2, 8  # so many rows and columns of cells; corners in each at the most, and so many px apart
 AGREE = 1.0  # px in the narrow frame, by which corners that move with the camera differ
 MOST = 0.5  # share of the corners that have to
 EDGE = (
@@ -120,7 +120,7 @@ class Camera:
     def _follow(self, frame):
         """The corners of this frame from now on, some in each cell; it lies where the canvas has gone until now."""
         self._key, self._start = frame, self._gone
-        found = cv2.goodFeaturesToTrack(frame, 0, 0.01, APART)  # the best first
+        found = cv2.goodFeaturesToTrack(frame, 200, 0.01, APART)  # the best first
         corners = np.zeros((0, 2), np.float32) if found is None else found[:, 0]
         cells = _cells(corners, frame.shape)
         rank = (np.tril(cells[:, None] == cells, -1)).sum(1)  # so many better ones in its cell
