@@ -49,7 +49,7 @@ def main():
             began = time.process_time()
             painted = stylizer(photo, controls, place=camera(photo) if controls.steady else None)
             if controls.steady:
-                steady(photo, painted)
+                steady(photo, painted, camera.step)
             times[way].append(1000 * (time.process_time() - began))
     without = statistics.median(times["as it is"])
     rows = []

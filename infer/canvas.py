@@ -31,6 +31,7 @@ TURN = (
 )
 DIM = 0.05  # part by which the light may change before it is reckoned with
 FURTHEST = 0.25  # part of a side that the camera goes before corners are chosen anew
+LEAST = 0.3  # px of the frame: a shorter step of the camera waits for more, or noise would move what stands still
 RELUCTANCE = 0.75  # px between a frame's place and the whole number that it keeps: above a half, or noise would show
 
 
@@ -83,11 +84,12 @@ class Camera:
     Corners of a frame are followed from then on (Lucas and Kanade 1981; Shi and Tomasi, *Good Features to Track*, CVPR 1994),
     and not those of each frame to the next, whose errors would add up. Their median is the way of the camera if most agree
     with it, at both sides too; otherwise it is taken to stand still, whoever moves before it. photo: uint8 [H, W, 3].
+    `step` is how far it has gone since the last frame, (x, y), px of the frame, not rounded as the place is.
     """
 
     def __init__(self):
         self.place: Place | None = None
-        self._gone = np.zeros(2, np.float32)  # (x, y) of this frame on the canvas, px
+        self.step = self._told = self._gone = np.zeros(2, np.float32)  # gone: (x, y) of this frame on the canvas, px
         self._shape, self._scale = (), 1.0
         self._before: Any = None  # the last frame, narrow and grey
         self._key: Any = None  # the one whose corners are followed
@@ -110,7 +112,9 @@ class Camera:
             self._gone = self._start - scale * way
         if way is None or (abs(way) > FURTHEST * np.array(size)).any():
             self._follow(now)
-        self._before = now
+        self._before, self.step = now, self._gone - self._told
+        self.step = self.step * (abs(self.step).max() > LEAST)
+        self._told = self._told + self.step
         exact, last = self._gone[::-1].tolist(), self.place or (0, 0)
         y, x = (old if abs(new - old) < RELUCTANCE else round(new) for old, new in zip(last, exact))
         if (y, x) != last:

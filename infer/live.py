@@ -264,7 +264,7 @@ class Live:
             where = {"place": camera(shot.photo)} if controls.steady else {}
             painted = stylizer(shot.photo, controls, **where)
             if controls.steady:
-                painted = steady(shot.photo, painted, by=(stylizer, controls))
+                painted = steady(shot.photo, painted, camera.step, by=(stylizer, controls))
             self.painted.put(replace(shot, painted=painted))
 
     def _stylizer(self):

@@ -136,7 +136,7 @@ def paint_frames(stylizer, frames, controls, listener: Listener = ignore):
     listener(Started("paint", len(frames), "frames", f"Painting {len(frames)} frames with {stylizer.name}."))
     for frame in frames:
         new = stylizer(frame, controls, place=camera(frame) if controls.steady else None)
-        painted.append(steady(frame, new) if controls.steady else new)
+        painted.append(steady(frame, new, camera.step) if controls.steady else new)
         listener(Advanced("paint", len(painted)))
     return painted
 

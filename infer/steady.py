@@ -27,7 +27,7 @@ OTHER_TONE = 32  # the same for the tone of the painting
 # Where less than WORN of the new painting's texture is left, what is kept makes place, and FADE below that, all of it. A small
 # thing that moves may lose some; if all moves, the picture would be a blur: so WORN hangs on what is left in all of it, LEFT.
 LEFT, WORN, FADE = (0.68, 0.98), (0.8, 0.3), 0.25
-AROUND = 15, 15  # small px: what looks the same wherever it goes, moves as that does which is seen around it
+AROUND = 15, 15  # small px: what looks the same wherever it goes, moves as that does which is around it
 MORE, NOISY = (
     1.2,
     0.25,
@@ -50,29 +50,32 @@ class _Frame:
 class Steady:
     """Called with each frame in its order, `steady(photo, painted)` is the painted frame with the strokes of the last one.
 
-    photo, painted: uint8 [H, W, 3]. by: who painted it and how; when that or the size changes, nothing of before is kept.
+    photo, painted: uint8 [H, W, 3]. step: how far the camera has gone since the last frame, (x, y), px, as a `canvas.Camera`
+    says; what looks the same wherever it goes, goes with it. by: who painted it and how; when that or the size changes,
+    nothing of before is kept.
     """
 
     _last: _Frame | None = None
 
-    def __call__(self, photo, painted, by=None):
+    def __call__(self, photo, painted, step=(0, 0), by=None):
         height, width = photo.shape[:2]
         scale = min(SCALE, max(1, width / NARROWEST))
         small = motion.shrink(photo, (round(width / scale), max(1, round(height / scale))))
         now = _Frame(small, luminance(small), painted, by)
         last = self._last
         if last and last.by == by and last.shown.shape == painted.shape and min(small.shape[:2]) >= motion.SMALLEST:
-            now.shown = _kept(last, now)
+            now.shown = _kept(last, now, step)
         self._last = now
         return now.shown
 
 
-def _kept(last, now):
-    """The new painting, `now.shown`, with what holds of the last one."""
+def _kept(last, now, step):
+    """The new painting, `now.shown`, with what holds of the last one. step: of the camera, (x, y), px."""
     painted = now.shown
     height, width = painted.shape[:2]
-    flow, moves = _flow(last, now)
-    pixels = flow * np.array([width / flow.shape[1], height / flow.shape[0]], np.float32)
+    scale = np.array([width, height], np.float32) / np.array(now.photo.shape[1::-1], np.float32)
+    flow, moves = _flow(last, now, np.array(step, np.float32) / scale)
+    pixels = flow * scale
     moved = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)
     kept = motion.warp(last.shown, moved, spare=True)
 
@@ -96,15 +99,17 @@ def _kept(last, now):
     return cv2.add(cv2.multiply(kept, weight, scale=1 / 255), cv2.multiply(painted, 255 - weight, scale=1 / 255))
 
 
-def _flow(last, now):
-    """The flow back to the last photo, and where it moves, uint8: not where standing still explains the photo as well.
+def _flow(last, now, step):
+    """The flow back to the last photo, and where things move, uint8. step: of the camera, (x, y), px of the photo.
 
-    So still strokes stay, whatever moves beside them, and camera noise moves nothing.
+    All goes with the camera that this explains as well as flow: so still strokes stay, whatever moves beside them, and noise
+    moves nothing.
     """
-    flow = motion.flow_to(last.grey, now.grey, quick=True)
-    moving, still = (_distance(photo, now.photo) for photo in (motion.warp(last.photo, flow), last.photo))
+    flow, goes = motion.flow_to(last.grey, now.grey, quick=True), step.any()
+    still = motion.warp(last.photo, np.tile(step, (*flow.shape[:2], 1))) if goes else last.photo
+    moving, still = (_distance(photo, now.photo) for photo in (motion.warp(last.photo, flow), still))
     moves = (cv2.blur(still, AROUND) > MORE * cv2.blur(moving, AROUND) + NOISY).astype(np.uint8)
-    return flow * cv2.blur(moves.astype(np.float32), (3, 3))[..., None], moves
+    return step + (flow - step) * cv2.blur(moves.astype(np.float32), (3, 3))[..., None], moves | np.uint8(goes)
 
 
 def _distance(one, other):

@@ -172,17 +172,18 @@ def _stylized(items, stylizer, controls):
         workers = ahead = stylizer.threads or os.cpu_count() or 1
         stylizer = stylizer.for_video()
 
-    def paint(picture, **place):
-        return picture, stylizer(picture.rgb, controls, **place)
+    def paint(picture, step=(0, 0), **place):
+        return picture, step, stylizer(picture.rgb, controls, **place)
 
     def begin(picture):
-        return pool.submit(paint, picture, **({"place": camera(picture.rgb)} if camera else {}))
+        where = {"place": camera(picture.rgb), "step": camera.step} if camera else {}
+        return pool.submit(paint, picture, **where)
 
     def finished(entry):
         if not isinstance(entry, Future):
             return entry
-        picture, painted = entry.result()
-        return replace(picture, rgb=steady(picture.rgb, painted) if steady else painted)
+        picture, step, painted = entry.result()
+        return replace(picture, rgb=steady(picture.rgb, painted, step) if steady else painted)
 
     with closing(items), ThreadPoolExecutor(workers, "allaprima video") as pool:
         waiting, at_work = deque(), 0  # pictures in the making, and the packets that come between them

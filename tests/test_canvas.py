@@ -7,7 +7,6 @@ import pytest
 import clips
 from allaprima import Controls, Stylizer
 from allaprima.core.contract import GRID, PERIOD
-from allaprima.infer import steadiness
 from allaprima.infer.canvas import Camera
 from allaprima.infer.library import BUNDLED
 from allaprima.infer.steadiness import Yardstick, paint_frames
@@ -113,11 +112,20 @@ def test_the_camera_stands_still_where_it_does_not_pan(moves):
 
 
 def test_a_slow_camera_is_never_further_off_than_a_pixel():
-    whole, camera = photo(), Camera()
+    whole, camera, gone = photo(), Camera(), np.zeros(2)
     for k in range(30):
         matrix = np.array([[1, 0, 40 + 0.37 * k], [0, 1, 40 + 0.21 * k]])
         frame = cv2.warpAffine(whole, matrix, SIZE[::-1], flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP)
         assert np.abs(np.array(camera(frame) or (0, 0)) - [0.21 * k, 0.37 * k]).max() < 0.8
+        gone = gone + camera.step
+        assert np.abs(gone - [0.37 * k, 0.21 * k]).max() < 0.6
+
+
+def test_a_camera_that_stands_takes_no_step():
+    camera = Camera()
+    for k in range(20):
+        camera(seen(40, 40, noise=3.0, seed=k))
+        assert not camera.step.any()
 
 
 def test_after_a_cut_or_where_nothing_is_seen_the_camera_goes_on_from_its_place():
@@ -134,6 +142,6 @@ def test_strokes_keep_still_in_a_pan(monkeypatch):
     frames = [seen(20 + k, 20 + 3 * k, noise=1.0, seed=k) for k in range(12)]
     stylizer, yardstick, how = Stylizer("starry_night", one_size=True), Yardstick(frames), Controls(steady=True)
     after = yardstick.measure(paint_frames(stylizer, frames, how))
-    monkeypatch.setattr(steadiness, "Camera", lambda: lambda _: None)
+    monkeypatch.setattr(Camera, "_way", lambda *_: None)
     before = yardstick.measure(paint_frames(stylizer, frames, how))
     assert after.near < 0.6 * before.near and after.far < 0.8 * before.far and after.detail > 0.95 * before.detail

@@ -90,6 +90,20 @@ def test_still_strokes_keep_still_whatever_noise_there_is_and_whatever_moves_bes
         assert np.abs(shown[:, 200:].astype(int) - strokes[:, 200:]).mean() < 1
 
 
+def test_what_is_plain_goes_with_the_camera():
+    strokes, plain, steady = (
+        next(boiling([np.full((300, 400, 3), 150.0)])),
+        np.full((240, 320, 3), 150, np.uint8),
+        Steady(),
+    )
+    for k in range(6):
+        there = strokes[2 * k : 240 + 2 * k, 3 * k : 320 + 3 * k]  # as the first painting lies after so many steps
+        painted = there if k == 0 else strokes[::-1, ::-1][:240, :320]
+        shown = steady(plain, painted, (3 * bool(k), 2 * bool(k)))
+        apart = [np.abs(shown[:220, :290].astype(int) - each[:220, :290]).mean() for each in (there, painted)]
+        assert k == 0 or (apart[0] < apart[1] and (k > 2 or apart[0] < 0.5 * apart[1]))
+
+
 def test_where_specks_leave_no_place_that_holds_the_new_painting_shows():
     plain = np.full((240, 320, 3), 90, np.uint8)
     specks, steady = plain.copy(), Steady()
