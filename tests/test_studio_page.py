@@ -80,7 +80,9 @@ def test_a_painting_becomes_a_style_on_the_wall(opened, studio, library):
     assert "my wave.jpg" in page.text_content("#painting-name") and "5 minutes" in page.text_content("#train-time")
     page.evaluate("document.getElementById('minutes').add(new Option('short', '0.06', true, true))")
     page.click("#train-start")
-    page.wait_for_selector("#moment-hint")
+    page.wait_for_selector(
+        "#moment-hint", state="attached"
+    )  # it may be gone before it is seen, when pictures come at once
     page.wait_for_selector("#moments[data-moment]")
     assert page.is_hidden("#moment-hint")
     assert painted_photo(page).std() > 20
