@@ -23,12 +23,10 @@ WIDTH = 320  # px: a frame is made so narrow before its corners are followed
 CELLS, CORNERS, APART = 4, 2, 8  # so many rows and columns of cells; corners in each at the most, and so many px apart
 AGREE = 1.0  # px in the narrow frame, by which corners that move with the camera differ
 MOST = 0.5  # share of the corners that have to
-EDGE = (
-    2  # cells at the left and at the right, in which some have to: who moves before a still camera is seldom in so many
-)
-TURN = (
-    0.5  # px in the narrow frame, by which its edge may move otherwise than its middle: a zoom or a turn has no place
-)
+# Cells at the left and at the right, in which some corners have to, until the camera goes, and one from then on: who moves before
+# a camera that stands is seldom in so many.
+EDGE = 2
+TURN = 0.5  # px in the narrow frame, by which its edge may move otherwise than its middle: not in a zoom or a turn
 DIM = 0.05  # part by which the light may change before it is reckoned with
 FURTHEST = 0.25  # part of a side that the camera goes before corners are chosen anew
 LEAST = 0.3  # px of the frame: a shorter step of the camera waits for more, or noise would move what stands still
@@ -124,7 +122,7 @@ class Camera:
     def _follow(self, frame):
         """The corners of this frame from now on, some in each cell; it lies where the canvas has gone until now."""
         self._key, self._start = frame, self._gone
-        found = cv2.goodFeaturesToTrack(frame, 200, 0.01, APART)  # the best first
+        found = cv2.goodFeaturesToTrack(frame, 200, 0.01, APART)  # the best first, and more than are followed
         corners = np.zeros((0, 2), np.float32) if found is None else found[:, 0]
         cells = _cells(corners, frame.shape)
         rank = (np.tril(cells[:, None] == cells, -1)).sum(1)  # so many better ones in its cell

@@ -28,10 +28,8 @@ OTHER_TONE = 32  # the same for the tone of the painting
 # thing that moves may lose some; if all moves, the picture would be a blur: so WORN hangs on what is left in all of it, LEFT.
 LEFT, WORN, FADE = (0.68, 0.98), (0.8, 0.3), 0.25
 AROUND = 15, 15  # small px: what looks the same wherever it goes, moves as that does which is around it
-MORE, NOISY = (
-    1.2,
-    0.25,
-)  # standing still must explain the photo so many times, and by so many grey levels, worse than the flow
+# Things move by themselves where flow explains the photo so many times, and by so many grey levels, better than the camera.
+MORE, NOISY = 1.2, 0.25
 CUT = 0.3  # share of the picture that holds, below which the scene was cut
 # What moves is sharpened up to so much of the new texture, by at most so much. Lines along the way that it goes are not
 # blurred by it; so that they do not grow, KEPT (1 + 4/3 SHARPEST) < 1, as the blur of 3 px leaves -1/3 of the finest ones.

@@ -22,11 +22,11 @@ def shrink(picture, size):
 def flow_to(before, now, quick=False):
     """The flow from `now` back to `before`, both luminance, uint8 [H, W].
 
-    quick: a tenth of a pixel more exact and less smooth, in as much time: for small pictures of large ones.
+    quick: for small pictures of large ones: at the picture's own size, and neither refined nor made smooth.
     """
     dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     if quick:
-        dis.setFinestScale(0)  # at the picture's own size, not at half of it
+        dis.setFinestScale(0)  # the picture's own size; else half of it
         dis.setPatchStride(6)
         dis.setGradientDescentIterations(6)
         dis.setVariationalRefinementIterations(0)

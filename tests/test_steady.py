@@ -91,11 +91,8 @@ def test_still_strokes_keep_still_whatever_noise_there_is_and_whatever_moves_bes
 
 
 def test_what_is_plain_goes_with_the_camera():
-    strokes, plain, steady = (
-        next(boiling([np.full((300, 400, 3), 150.0)])),
-        np.full((240, 320, 3), 150, np.uint8),
-        Steady(),
-    )
+    strokes = next(boiling([np.full((300, 400, 3), 150.0)]))
+    plain, steady = np.full((240, 320, 3), 150, np.uint8), Steady()
     for k in range(6):
         there = strokes[2 * k : 240 + 2 * k, 3 * k : 320 + 3 * k]  # as the first painting lies after so many steps
         painted = there if k == 0 else strokes[::-1, ::-1][:240, :320]

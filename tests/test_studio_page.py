@@ -16,6 +16,7 @@ from test_studio import as_bytes
 from training import STYLE
 
 pytestmark = needs_chromium
+MOMENT = "**/moment.onnx*"  # the network of the moment
 
 
 @pytest.fixture
@@ -79,10 +80,13 @@ def test_a_painting_becomes_a_style_on_the_wall(opened, studio, library):
     page.wait_for_selector("#train-start:not([disabled])")
     assert "my wave.jpg" in page.text_content("#painting-name") and "5 minutes" in page.text_content("#train-time")
     page.evaluate("document.getElementById('minutes').add(new Option('short', '0.06', true, true))")
-    page.click("#train-start")
-    page.wait_for_selector(
-        "#moment-hint", state="attached"
-    )  # it may be gone before it is seen, when pictures come at once
+    held = []
+    page.route(MOMENT, lambda route: held.append(route))  # else the hint may be gone before it is seen
+    with page.expect_request(MOMENT):
+        page.click("#train-start")
+    page.wait_for_selector("#moment-hint")
+    held[0].continue_()
+    page.unroute(MOMENT)
     page.wait_for_selector("#moments[data-moment]")
     assert page.is_hidden("#moment-hint")
     assert painted_photo(page).std() > 20
