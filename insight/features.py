@@ -36,11 +36,13 @@ class Hit(NamedTuple):
 
 
 def find_photos(folder, least=TOP) -> list[Path]:
-    """The picture files of a folder, nested too; of the bundled photos for None.
+    """The picture files of a folder, nested too; for None the bundled photos but those that are there to train on alone.
 
     Raises AllaprimaError when it is not a folder or has fewer than `least`.
     """
-    folder = BUNDLED if folder is None else check_path("photos", folder)
+    if folder is None:
+        return sorted(BUNDLED.glob("*.jpg"))
+    folder = check_path("photos", folder)
     if not os.path.isdir(folder):
         raise AllaprimaError(f"{folder} is not a folder: give a folder with at least {least} photos.")
     files = picture_files(folder)

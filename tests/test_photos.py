@@ -1,5 +1,6 @@
 """Photos to train on: what is read, what is kept out, which crops a step has."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -41,9 +42,15 @@ def test_16_bit_and_turned_pictures_are_read_as_they_look(tmp_path):
     assert read_rgb(tmp_path / "turned.jpg").size == (20, 40)
 
 
+def test_every_bundled_photo_is_credited():
+    credits = (BUNDLED / "CREDITS.md").read_text(encoding="utf-8")
+    files = [file.relative_to(BUNDLED).as_posix() for file in BUNDLED.rglob("*.jpg")]
+    assert sorted(files) == sorted(re.findall(r"^\| (\S+\.jpg) \|", credits, re.M))
+
+
 def test_crops_are_a_function_of_the_seed():
     photos = Photos(size=64)
-    assert len(photos.train) == 12 and sorted(photos.names) == sorted(BUNDLED_HELD_OUT)
+    assert len(photos.train) == 85 and sorted(photos.names) == sorted(BUNDLED_HELD_OUT)
     first, again, other = photos.batch(3, 1), photos.batch(3, 1), photos.batch(3, 2)
     assert first.shape == (3, 3, 64, 64) and first.min() >= 0 and first.max() <= 1
     assert torch.equal(first, again) and not torch.equal(first, other)
