@@ -1,86 +1,69 @@
-"""How good a `live` style is after how long, from the pretrained start and from random weights, side by side.
+"""What minutes buy: `allaprima train PAINTING --minutes N` for several N, side by side, and the bundled style where there is one.
 
-    uv run --extra train python benchmarks/time_to_style.py wave.jpg --photos FOLDER --write
+    uv run --extra train python benchmarks/time_to_style.py wave.jpg udnie.jpg --photos FOLDER --write
 
-Trainings of several lengths, each with its own schedule. J is the mean over held-out photos of 384 px. The seconds are
-those of the training steps, as the model files have them; what is there already, in the folder of --runs, is taken.
+The trainings are those of a user who sets nothing else; they take the minutes of this machine, so nothing else should run on
+it. What is there already, in the folder of --runs, is taken. They are measured on photos of 384 px that no training saw:
+those that Photos keeps out of FOLDER, where the bundled styles were trained on the rest of it.
 """
 
 import argparse
 from pathlib import Path
 
-from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
-from page import PAGE, publish, table
+from page import publish, table
 from quality import SIDE, costs_of, trained
 
 from allaprima.baseline.compare import training_loss
-from allaprima.core.files import atomic
+from allaprima.infer.library import BUNDLED
 from allaprima.infer.stylizer import Stylizer
 from allaprima.media.pictures import read_photo
+from allaprima.models.perceptual import PerceptualLoss
 from allaprima.train.photos import Photos
-from allaprima.train.settings import BUNDLED, Settings, change
+from allaprima.train.settings import Settings
 
-BETA = 2.5  # fixed, so that all have one J
-HEAD = ["start", "steps", "seconds of training", "J", "of the longest's", "content", "style cost"]
+HEAD = ["painting", "trained for", "steps", "style left", "content"]
+NOTE = """`live` with the defaults, and the bundled style where there is one; means over {} photos that were not trained on.
+Style left: the style cost as a part of that of the photo. Content: the content cost; 1 is as far as another photo.
+A bundled style was trained on {} photos, in several trainings one after another; its steps are those of the last."""
+
+
+def row(painting, said, stylizer: Stylizer, loss: PerceptualLoss, targets, photos) -> list[str]:
+    _, content, style = costs_of(stylizer, loss, targets, photos).mean(0)
+    _, _, untouched = costs_of(lambda photo: photo, loss, targets, photos).mean(0)
+    return [painting, said, stylizer.card.settings["steps"], f"{style / untouched:.3f}", f"{content:.2f}"]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("style", type=Path, help="a painting that the pretrained start has not seen")
-    parser.add_argument("--photos", type=Path, help="folder of photos (default: the bundled ones)")
+    parser.add_argument("paintings", type=Path, nargs="+")
+    parser.add_argument("--photos", type=Path, required=True, help="folder of photos, of which a few are measured on")
+    parser.add_argument("--minutes", type=float, nargs="+", default=[5, 20])
     parser.add_argument(
-        "--steps", type=int, nargs="+", default=[100, 300, 1000, 2000, 3000], help="from the pretrained start"
+        "--runs", type=Path, default=Path("runs"), help="where the trainings are kept, by their minutes"
     )
-    parser.add_argument("--scratch", type=int, nargs="*", default=[300, 1000, 3000], help="steps from random weights")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the trainings are kept, by their steps")
     parser.add_argument("--held-out", type=int, default=20, help="photos to measure on (at most a tenth of all)")
-    parser.add_argument("--write", action="store_true", help="into docs/benchmarks.md too, with a plot beside it")
+    parser.add_argument("--write", action="store_true", help="into docs/benchmarks.md too")
     arguments = parser.parse_args()
-    folder = str(arguments.photos) if arguments.photos else None
-    names = Photos(folder, held_out=arguments.held_out).names
-    photos = [read_photo((arguments.photos or BUNDLED) / name, SIDE) for name in names]
-    wanted = [("scratch", steps) for steps in sorted(arguments.scratch)]
-    wanted += [("pretrained", steps) for steps in sorted(arguments.steps)]
-    found = []
-    for start, steps in wanted:
-        runs = arguments.runs / f"{start}-{steps}"
-        runs.mkdir(parents=True, exist_ok=True)
-        lengths = {"start": start, "steps": steps, "beta": BETA}
-        settings = change(Settings(photos=folder, held_out=arguments.held_out), lengths)
-        stylizer = Stylizer(trained(arguments.style, "live", runs, settings))
-        loss, targets = training_loss(stylizer.card, arguments.style)
-        seconds = stylizer.card.losses["trained_seconds"]
-        found.append((start, steps, seconds, *costs_of(stylizer, loss, targets, photos).mean(0)))
-    longest = max(found, key=lambda row: row[1])[3]
-    rows = [
-        [start, steps, f"{seconds:.0f}", f"{J:.3f}", f"{J / longest:.2f}", f"{content:.3f}", f"{style:.3f}"]
-        for start, steps, seconds, J, content, style in found
-    ]
-    note = f"`live`, means over {len(photos)} photos that were not trained on."
-    picture = PAGE.parent / f"time_to_{arguments.style.stem}.png"
-    if arguments.write:
-        plot(found, arguments.style.stem, picture)
-        note += f"\n\n![J over seconds]({picture.name})"
-    publish(f"From a painting to a style: {arguments.style.stem}", f"{note}\n\n{table(HEAD, rows)}", arguments.write)
-
-
-def plot(found, name, output):
-    """J over the seconds of training, a line for each start."""
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
-    for start, label in (("scratch", "from random weights"), ("pretrained", "from the pretrained start")):
-        points = [(row[2], row[3]) for row in found if row[0] == start]
-        if points:
-            axes.plot(*zip(*points), "o-", label=label)
-    axes.set(xscale="log", xlabel="seconds of training", ylabel="J on photos not trained on", title=name)
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.grid(alpha=0.3)
-    axes.legend()
-    with atomic(output) as part:
-        figure.savefig(part, format="png", dpi=100)
+    known = Photos(arguments.photos, held_out=arguments.held_out)
+    photos = [read_photo(arguments.photos / name, SIDE) for name in known.names]
+    rows = []
+    for painting in arguments.paintings:
+        stylizers = {}
+        for minutes in sorted(arguments.minutes):
+            runs = arguments.runs / f"{minutes:g}"
+            runs.mkdir(parents=True, exist_ok=True)
+            said = f"{minutes:g} minutes"
+            settings = Settings(minutes=minutes)
+            stylizers[said] = Stylizer(trained(painting, "live", runs, settings, name=f"{painting.stem}, {said}"))
+        first = next(iter(stylizers.values()))
+        if (bundled := BUNDLED / f"{painting.stem}.onnx").exists():
+            stylizer = Stylizer(bundled)
+            stylizers[f"{stylizer.card.losses['trained_seconds'] / 3600:.1f} hours, one thread: the bundled one"] = (
+                stylizer
+            )
+        loss, targets = training_loss(first.card, painting)  # one unit of content for all
+        rows += [row(painting.stem, said, stylizer, loss, targets, photos) for said, stylizer in stylizers.items()]
+    publish("What minutes buy", f"{NOTE.format(len(photos), len(known.train))}\n\n{table(HEAD, rows)}", arguments.write)
 
 
 if __name__ == "__main__":

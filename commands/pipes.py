@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import contextmanager
 from glob import glob
 
 from allaprima.core.errors import AllaprimaError
@@ -30,7 +31,7 @@ def through_pipes(sources, output, run) -> None:
             f"{source} stands for several files, and standard output is for one: give a folder instead."
         )
     check_pipes("-" in sources, output in (None, "-"))
-    with temporary_folder() as folder:
+    with temporary_folder() as folder, _named(folder / "stdin", "standard input"):
         if source == "-":
             source = folder / "stdin"
             source.write_bytes(sys.stdin.buffer.read())
@@ -40,3 +41,12 @@ def through_pipes(sources, output, run) -> None:
         for path in run([source], os.path.join(folder, "out", "")):
             sys.stdout.buffer.write(path.read_bytes())
             sys.stdout.buffer.flush()
+
+
+@contextmanager
+def _named(file, name):
+    """Errors that are about `file`, which the user has not made, speak of `name`."""
+    try:
+        yield
+    except AllaprimaError as error:
+        raise AllaprimaError(str(error).replace(str(file), name)) from error

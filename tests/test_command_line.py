@@ -66,6 +66,8 @@ def test_standard_input_and_output(tmp_path, tiny_model, kind):
     assert allaprima("stylize", "-", "-o", tmp_path / "b.png", "-m", tiny_model, stdin=encoded()).returncode == 0
     assert Image.open(tmp_path / "b.png").size == (24, 20)
     assert allaprima("stylize", "-", "a.png", "-m", tiny_model).returncode == 2
+    done = allaprima("stylize", "-", "-m", tiny_model, stdin=b"text")
+    assert done.returncode == 2 and done.stderr.startswith(b"error: standard input is not a picture")
     (tmp_path / "c.png").write_bytes(encoded())
     for several in (tmp_path, tmp_path / "*.png"):
         done = allaprima("stylize", several, "-o", "-", "-m", tiny_model)
