@@ -22,7 +22,7 @@ Weights = Annotated[Path | None, Option("--loss-weights", help="Local file of th
 @app.command()
 def features(
     photos: Annotated[
-        Path | None, Argument(help="A folder with at least nine photos. Default: the bundled photos.")
+        Path | None, Argument(help="A folder with at least nine photos. Default: 15 of the bundled ones.")
     ] = None,
     layer: Annotated[str, Option(help="Layer of the loss network, for example relu3_3.")] = "relu3_3",
     output: Page = "features.html",
@@ -57,7 +57,7 @@ def features(
 @app.command()
 def evolution(
     run: Annotated[Path, Argument(help="The .run folder of a training with --snapshots, or the model file beside it.")],
-    photos: Annotated[Path | None, Option(help="A folder of photos. Default: the bundled photos.")] = None,
+    photos: Annotated[Path | None, Option(help="A folder of photos. Default: 15 of the bundled ones.")] = None,
     layers: Annotated[
         str | None, Option(help="Layers of the style network, with commas between them. Default: at most six.")
     ] = None,
@@ -86,7 +86,7 @@ def evolution(
 
 @app.command()
 def invariance(
-    photos: Annotated[Path | None, Argument(help="A folder of photos. Default: the bundled photos.")] = None,
+    photos: Annotated[Path | None, Argument(help="A folder of photos. Default: 15 of the bundled ones.")] = None,
     layers: Annotated[
         str, Option(help="Layers of the loss network, with commas between them.")
     ] = "relu1_2,relu2_2,relu3_3,relu4_3,relu5_3",

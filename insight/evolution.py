@@ -217,7 +217,7 @@ def evolution(
     """Write a page of how the features of a style network evolved: one row for a feature, one column for a snapshot.
 
     run: the .run folder, or the model file, of a training with snapshots. photos: a folder to search the strongest
-    activations in; None for the bundled ones. layers: names; None for six at most, evenly from the first to the last.
+    activations in; None for 15 of the bundled ones. layers: names; None for six at most, evenly from the first to the last.
     count: features of each layer, drawn with `seed`. size: long side in pixels that photos are scaled down to. output:
     as for `features`. Returns the likeness of `follow`.
 

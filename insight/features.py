@@ -146,7 +146,7 @@ def features(
 ) -> dict[int, list[Hit]]:
     """Write a page of feature maps of `layer`: top nine activations over a folder, projected, beside their patches.
 
-    photos: a folder of nine photos or more, None for the bundled ones. maps: numbers of feature maps; None draws
+    photos: a folder of nine photos or more, None for 15 of the bundled ones. maps: numbers of feature maps; None draws
     `count` of those that at least nine photos excite, with `seed`. size: long side in pixels that photos are scaled
     down to. output: the page, .html; the sheet (.png) lies beside it. overwrite: replace files that allaprima did not
     make. Returns the hits of each map, best first.
