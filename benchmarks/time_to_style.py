@@ -1,6 +1,6 @@
 """What minutes buy: `allaprima train PAINTING --minutes N` for several N, side by side, and the bundled style where there is one.
 
-    uv run --extra train python benchmarks/time_to_style.py wave.jpg udnie.jpg --photos FOLDER --write
+    uv run --extra train python benchmarks/time_to_style.py udnie.jpg --photos FOLDER --write
 
 The trainings are those of a user who sets nothing else; they take the minutes of this machine, so nothing else should run on
 it. What is there already, in the folder of --runs, is taken. FOLDER has photos that no training saw; they are measured on at
@@ -10,16 +10,21 @@ it. What is there already, in the folder of --runs, is taken. FOLDER has photos 
 import argparse
 from pathlib import Path
 
-from page import publish, table
+import numpy as np
+from page import PAGE, publish, table
+from PIL import Image, ImageOps
 from quality import SIDE, costs_of, trained
 
 from allaprima.baseline.compare import training_loss
+from allaprima.core.files import atomic
 from allaprima.infer.library import BUNDLED
 from allaprima.infer.stylizer import Stylizer
 from allaprima.media.pictures import picture_files, read_photo
 from allaprima.models.perceptual import PerceptualLoss
-from allaprima.train.settings import Settings
+from allaprima.train.settings import BUNDLED as PHOTOS
+from allaprima.train.settings import BUNDLED_HELD_OUT, Settings
 
+CELL = 256  # px, of the picture that --write makes
 HEAD = ["painting", "trained for", "steps", "style left", "content"]
 NOTE = """`live` with the defaults, and the bundled style where there is one; means over {} photos that were not trained on.
 Style left: the style cost as a part of that of the photo. Content: the content cost; 1 is as far as another photo.
@@ -32,6 +37,17 @@ def row(painting, said, stylizer: Stylizer, loss: PerceptualLoss, targets, photo
     return [painting, said, stylizer.card.settings["steps"], f"{style / untouched:.3f}", f"{content:.2f}"]
 
 
+def draw(paintings: list[dict[str, Stylizer]], output: Path):
+    """Two photos that no training saw, and right of each, what each of a painting's stylizers makes of it."""
+    rows = []
+    for stylizers in paintings:
+        for name in BUNDLED_HELD_OUT[:2]:
+            photo = np.asarray(ImageOps.fit(Image.open(PHOTOS / name).convert("RGB"), (CELL, CELL)))
+            rows.append(np.concatenate([photo, *(stylizer(photo) for stylizer in stylizers.values())], 1))
+    with atomic(output) as part:
+        Image.fromarray(np.concatenate(rows)).save(part, format="jpeg", quality=88)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("paintings", type=Path, nargs="+")
@@ -40,10 +56,10 @@ def main():
     parser.add_argument(
         "--runs", type=Path, default=Path("runs"), help="where the trainings are kept, by their minutes"
     )
-    parser.add_argument("--write", action="store_true", help="into docs/benchmarks.md too")
+    parser.add_argument("--write", action="store_true", help="into docs/benchmarks.md too, with a picture beside it")
     arguments = parser.parse_args()
     photos = [read_photo(file, SIDE) for file in picture_files(arguments.photos)]
-    rows = []
+    rows, painted = [], []
     for painting in arguments.paintings:
         stylizers = {}
         for minutes in sorted(arguments.minutes):
@@ -52,15 +68,19 @@ def main():
             said = f"{minutes:g} minutes"
             settings = Settings(minutes=minutes)
             stylizers[said] = Stylizer(trained(painting, "live", runs, settings, name=f"{painting.stem}, {said}"))
-        first = next(iter(stylizers.values()))
+        loss, targets = training_loss(next(iter(stylizers.values())).card, painting)  # one unit of content for all
         if (bundled := BUNDLED / f"{painting.stem}.onnx").exists():
             stylizer = Stylizer(bundled)
-            stylizers[f"{stylizer.card.losses['trained_seconds'] / 3600:.1f} hours, one thread: the bundled one"] = (
-                stylizer
-            )
-        loss, targets = training_loss(first.card, painting)  # one unit of content for all
+            hours = stylizer.card.losses["trained_seconds"] / 3600
+            stylizers[f"{hours:.1f} hours, one thread: the bundled one"] = stylizer
         rows += [row(painting.stem, said, stylizer, loss, targets, photos) for said, stylizer in stylizers.items()]
-    publish("What minutes buy", f"{NOTE.format(len(photos))}\n\n{table(HEAD, rows)}", arguments.write)
+        painted.append(stylizers)
+    stems = [painting.stem for painting in arguments.paintings]
+    note, picture = NOTE.format(len(photos)), PAGE.parent / f"minutes_{'_'.join(stems)}.jpg"
+    if arguments.write:
+        draw(painted, picture)
+        note += f"\n\n![two photos, and what each makes of them]({picture.name})"
+    publish(f"What minutes buy: {', '.join(stems)}", f"{note}\n\n{table(HEAD, rows)}", arguments.write)
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ def test_the_first_crops_are_smaller():
 
 
 def test_j_has_exploded_when_it_is_ten_times_that_of_the_first_steps():
-    rows = [{"J": 1.0}] * 19 + [{"J": 2.0}]
+    rows = [{"J": 1.0}] * 9 + [{"J": 2.0}]
     assert not schedule.exploded(rows, 1e9) and not schedule.exploded([], 1e9)
     rows.append({"J": 15.0})
     assert schedule.exploded(rows, 20.1) and not schedule.exploded(rows, 20.0)

@@ -21,7 +21,7 @@ STEADY = 0.5  # part of the steps from which on pictures are kept from changing 
 ABREAST = 2  # steps whose gradients are computed side by side on a CPU, all from the same weights
 GRADIENT = 1e6  # norm that gradients are cut to
 NO_PICTURE = 1e3  # value of a pixel, 0..1 in a picture, that only a network which has diverged paints
-BEGINNING, EXPLODED = 20, 10  # steps, and the multiple of their highest J that is a divergence
+BEGINNING, EXPLODED = 10, 10  # steps, and the multiple of their highest J that is a divergence
 
 
 def learning_rate(settings: Settings, step: int, factor=1.0) -> float:
