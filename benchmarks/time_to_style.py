@@ -28,7 +28,8 @@ CELL = 256  # px, of the picture that --write makes
 HEAD = ["painting", "trained for", "steps", "style left", "content"]
 NOTE = """`live` with the defaults, and the bundled style where there is one; means over {} photos that were not trained on.
 Style left: the style cost as a part of that of the photo. Content: the content cost; 1 is as far as another photo.
-A bundled style was trained on some 1,150 photos, in several trainings one after another; its steps are those of the last."""
+A bundled style was trained on some 1,150 photos, in several trainings one after another (infer/styles/CREDITS.md); its steps are
+those of the last."""
 
 
 def row(painting, said, stylizer: Stylizer, loss: PerceptualLoss, targets, photos) -> list[str]:
@@ -70,9 +71,7 @@ def main():
             stylizers[said] = Stylizer(trained(painting, "live", runs, settings, name=f"{painting.stem}, {said}"))
         loss, targets = training_loss(next(iter(stylizers.values())).card, painting)  # one unit of content for all
         if (bundled := BUNDLED / f"{painting.stem}.onnx").exists():
-            stylizer = Stylizer(bundled)
-            hours = stylizer.card.losses["trained_seconds"] / 3600
-            stylizers[f"{hours:.1f} hours, one thread: the bundled one"] = stylizer
+            stylizers["the bundled one"] = Stylizer(bundled)
         rows += [row(painting.stem, said, stylizer, loss, targets, photos) for said, stylizer in stylizers.items()]
         painted.append(stylizers)
     stems = [painting.stem for painting in arguments.paintings]
