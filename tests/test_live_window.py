@@ -99,6 +99,8 @@ def screen():
     manager = subprocess.Popen(
         ["openbox"], env={**os.environ, "DISPLAY": name}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
+    ready = ["xdotool", "get_num_desktops"]  # a key for the window manager that comes before it is ready is lost
+    eventually(lambda: not subprocess.run(ready, env={**os.environ, "DISPLAY": name}, capture_output=True).returncode)
     yield name
     for process in (manager, server):
         process.terminate()
