@@ -25,17 +25,17 @@ from allaprima.train.settings import BUNDLED as PHOTOS
 from allaprima.train.settings import BUNDLED_HELD_OUT, Settings
 
 CELL = 256  # px, of the picture that --write makes
-HEAD = ["painting", "trained for", "steps", "style left", "content"]
+HEAD = ["painting", "trained for", "style left", "content"]
 NOTE = """`live` with the defaults, and the bundled style where there is one; means over {} photos that were not trained on.
 Style left: the style cost as a part of that of the photo. Content: the content cost; 1 is as far as another photo.
-A bundled style was trained on some 1,150 photos, in several trainings one after another (infer/styles/CREDITS.md); its steps are
-those of the last."""
+A bundled style was trained on some 1,150 photos, in several trainings one after another (infer/styles/CREDITS.md)."""
 
 
-def row(painting, said, stylizer: Stylizer, loss: PerceptualLoss, targets, photos) -> list[str]:
-    _, content, style = costs_of(stylizer, loss, targets, photos).mean(0)
+def measured(stylizers: dict[str, Stylizer], loss: PerceptualLoss, targets, photos) -> list[list[str]]:
+    """A row for each stylizer of a painting: what is said of it, style left and content."""
     _, _, untouched = costs_of(lambda photo: photo, loss, targets, photos).mean(0)
-    return [painting, said, stylizer.card.settings["steps"], f"{style / untouched:.3f}", f"{content:.2f}"]
+    costs = {said: costs_of(stylizer, loss, targets, photos).mean(0) for said, stylizer in stylizers.items()}
+    return [[said, f"{style / untouched:.3f}", f"{content:.2f}"] for said, (_, content, style) in costs.items()]
 
 
 def draw(paintings: list[dict[str, Stylizer]], output: Path):
@@ -66,19 +66,18 @@ def main():
         for minutes in sorted(arguments.minutes):
             runs = arguments.runs / f"{minutes:g}"
             runs.mkdir(parents=True, exist_ok=True)
-            said = f"{minutes:g} minutes"
-            settings = Settings(minutes=minutes)
-            stylizers[said] = Stylizer(trained(painting, "live", runs, settings, name=f"{painting.stem}, {said}"))
+            stylizer = Stylizer(trained(painting, "live", runs, Settings(minutes=minutes)))
+            stylizers[f"{minutes:g} minutes, {stylizer.card.settings['steps']} steps"] = stylizer
         loss, targets = training_loss(next(iter(stylizers.values())).card, painting)  # one unit of content for all
         if (bundled := BUNDLED / f"{painting.stem}.onnx").exists():
             stylizers["the bundled one"] = Stylizer(bundled)
-        rows += [row(painting.stem, said, stylizer, loss, targets, photos) for said, stylizer in stylizers.items()]
+        rows += [[painting.stem, *cells] for cells in measured(stylizers, loss, targets, photos)]
         painted.append(stylizers)
     stems = [painting.stem for painting in arguments.paintings]
     note, picture = NOTE.format(len(photos)), PAGE.parent / f"minutes_{'_'.join(stems)}.jpg"
     if arguments.write:
         draw(painted, picture)
-        note += f"\n\n![two photos, and what each makes of them]({picture.name})"
+        note += f"\n\n![two photos, and what each makes of them]({picture.name})\n\nFrom the left: the photo, then the table's rows."
     publish(f"What minutes buy: {', '.join(stems)}", f"{note}\n\n{table(HEAD, rows)}", arguments.write)
 
 

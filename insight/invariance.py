@@ -127,7 +127,7 @@ def invariance(
 ) -> dict[str, dict[str, Distances]]:
     """Write a page of how far each layer's features and Gram matrices move under translation, scaling and rotation.
 
-    photos: a folder, of which the first `count` that can be read and are large enough are taken; None for the bundled
+    photos: a folder, of which the first `count` that can be read and are large enough are taken; None for 15 of the bundled
     ones. layers: names. window: side in pixels of what the network sees. output: as for `features`.
     Raises AllaprimaError for an unknown layer, for a window that is too small, and where no photo can be used.
     """
