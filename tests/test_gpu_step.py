@@ -8,23 +8,33 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from allaprima.train.loss import second_view
 from allaprima.train.trainer import READ_EVERY, Trainer
 from training import SMALL, STYLE
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def test_the_costs_are_one_graph():
-    """torch.compile raises where it would break the graph. With a second view while learning, and without in a settled network."""
-    trainer = Trainer(STYLE, SMALL, "cpu")
-    photos, targets = trainer.batches.at(0)
-    compiled = torch.compile(trainer.costs, backend="eager", fullgraph=True)
-    for view in (second_view("motion", photos, SMALL, 0), None):
-        wanted, found = (costs(trainer.network, photos, targets, view) for costs in (trainer.costs, compiled))
-        assert wanted.keys() == found.keys()
-        assert all(torch.allclose(wanted[name], found[name], rtol=0.01) for name in wanted)
-        trainer.network.settle()
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_replayed_step_is_the_step():
+    """Of each kind: without a second view and with either, learning and settled. The second replay has views of its own."""
+    trainer = Trainer(STYLE, SMALL, "cuda")
+    for settled in (False, True):
+        trainer.settled = lambda step, settled=settled: settled
+        for step in (0, 1, 4, 5, 4, 5):
+            trainer.objective.beta = 2.0 + step
+            views = trainer.views(step)
+            trainer.replays_steps = False
+            wanted = trainer.gradient(trainer.network, step, views)
+            wanted = flat(wanted.gradients), flat(wanted.averages), wanted.means.clone()
+            trainer.replays_steps = True
+            found = trainer.gradient(trainer.network, step, views)
+            for old, new in zip(wanted, (flat(found.gradients), flat(found.averages), found.means), strict=True):
+                assert (old - new).norm() < 0.03 * old.norm()
+    assert len(trainer.replays) == 6
+
+
+def flat(tensors):
+    return torch.cat([tensor.reshape(-1) for tensor in tensors])
 
 
 class Crossings(TorchDispatchMode):

@@ -50,8 +50,8 @@ def test_the_loss_is_a_sum_of_named_terms():
         view = [] if trainer.done < 4 else ["noise" if trainer.done % 2 else "motion"]  # from half of the steps on
         assert list(row) == ["J", "content", "style", "tv", *view, "grid"] and row == trainer.history[-1]
         assert row["J"] == pytest.approx(weighted_sum(weights, row), rel=1e-6)
-    assert added_weights(SMALL, 3, 2.0) == {"motion": 2 * SMALL.motion, "grid": 2 * SMALL.evenness}
-    assert added_weights(SMALL, 4, 2.0) == {"noise": 2 * SMALL.stability, "grid": 2 * SMALL.evenness}
+    assert added_weights(SMALL, 3) == {"motion": SMALL.motion, "grid": SMALL.evenness}
+    assert added_weights(SMALL, 4) == {"noise": SMALL.stability, "grid": SMALL.evenness}
     bare = Trainer(STYLE, change(SMALL, {"stability": 0.0, "motion": 0.0, "evenness": 0.0}), "cpu")
     assert list(bare.step()) == ["J", "content", "style"]
 

@@ -42,11 +42,12 @@ def viewed(settings: Settings, step: int) -> str | None:
     return term if weight and steadied(settings, step) else None
 
 
-def added_weights(settings: Settings, step: int, beta: float) -> dict[str, float]:
-    """The weights of the terms that are added to J in a step, by name; those of weight 0 are left out."""
+def added_weights(settings: Settings, step: int) -> dict[str, float]:
+    """The weights of the terms that are added to J in a step, by name, each of which counts times beta; those of weight 0 are
+    left out."""
     weights = {"noise": settings.stability, "motion": settings.motion, "grid": settings.evenness}
     terms = "grid", viewed(settings, step)
-    return {name: beta * weight for name, weight in weights.items() if weight and name in terms}
+    return {name: weight for name, weight in weights.items() if weight and name in terms}
 
 
 def second_view(term: str, photos: torch.Tensor, settings: Settings, step: int, share=slice(None)) -> View:

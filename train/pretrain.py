@@ -60,7 +60,7 @@ class ManyStyles(Trainer):
         own = [parameter for style in self.styles for parameter in style.parameters.values()]
         self.optimizer = OPTIMIZERS["soap"](common, settings.learning_rate)
         self.own_optimizer = OPTIMIZERS["adam"](own, settings.learning_rate)
-        self.terms = self.costs  # never compiled: it differs from step to step
+        self.replays_steps = False  # they differ
         self.read_every = self.abreast = 1
         self.copies = [self.network]
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import torch
 
 from allaprima.core.events import Listener, ignore
-from allaprima.models.devices import check_device, fast_dtype
+from allaprima.models.devices import Replay, check_device, fast_dtype
 from allaprima.models.loss_network import LossNetwork
 from allaprima.models.perceptual import Objective, PerceptualLoss, balance, weighted_sum
 from allaprima.models.tensors import read_style
@@ -59,7 +59,7 @@ class Trainer:
     """A training in progress: the network, its optimizer, the objective, the photos, and the history of costs.
 
     style: path of the painting. device: a name, or None for the best there is. listener: is told of a download.
-    history: for each step that was read J and the cost of each of its terms, by name, before its weight. unread: the costs
+    replays: what a GPU does in each kind of step, of which it is told once. history: for each step that was read J and the cost of each of its terms, by name, before its weight. unread: the costs
     of the steps since, still on the device. ahead: what the next steps have found out already. seconds: spent in steps.
     rate_factor: halved by a divergence. about: `name`, `credit` and `licence` for the model file, and whether the `painting`
     goes into it.
@@ -86,7 +86,7 @@ class Trainer:
         self.of_J = [*self.objective.weights]
         self.style_targets = self.loss.style_targets(painting)
 
-        self.terms = torch.compile(self.costs) if self.device.type == "cuda" else self.costs
+        self.replays_steps = self.device.type == "cuda"
         threads = max(1, torch.get_num_threads() // schedule.ABREAST)
         self.crew = ThreadPoolExecutor(schedule.ABREAST, initializer=torch.set_num_threads, initargs=(threads,))
         self.start_over(settings.steps)
@@ -103,6 +103,9 @@ class Trainer:
         self.copies = [deepcopy(self.network) for _ in range(self.abreast)] if self.abreast > 1 else [self.network]
         self.ahead: deque[Gradient] = deque()
         self.objective.beta = settings.beta
+        self.replays: dict[tuple, Replay] = {}
+        if self.replays_steps:
+            self.pool, self.beta = torch.cuda.graph_pool_handle(), torch.ones((), device=self.device)
         self.batches = Batches(settings, self.crops, self.loss.content_targets, self.share)
         self.history, self.unread, self.rate_factor, self.seconds = [], [], 1.0, 0.0
 
@@ -160,14 +163,29 @@ class Trainer:
         """The gradient of a step. network: ours, or a copy, which gets our weights first."""
         if network is not self.network:
             network.load_state_dict(self.network.state_dict())
-        network.train()
         network.vary((self.settings.seed, step))
-        if self.settled(step):
+        settled, added = self.settled(step), added_weights(self.settings, step)
+        if not self.replays_steps:
+            return self.measured(network, settled, added, self.objective.beta, *views)
+        kind = settled, *added, views[0].shape
+        self.beta.fill_(self.objective.beta)
+        if kind not in self.replays:
+            measured = partial(self.measured, network, settled, added)
+            self.replays[kind] = Replay(measured, (self.beta, *views), self.pool)
+        return self.replays[kind](self.beta, *views)
+
+    def measured(self, network, settled, added, beta, photos, content_targets, view: View | None) -> Gradient:
+        """The gradient of a step for these views; settled, added: as of `gradient`; beta: a number, or a tensor of one.
+
+        It asks for the value of nothing on the device, nor changes anything there, so that a GPU can replay it.
+        """
+        network.train()
+        if settled:
             network.settle()
         before = [average.clone() for average in network.averages()]
-        costs = self.terms(network, *views)
-        J = weighted_sum(self.objective.weights, costs).mean()
-        loss = J + weighted_sum(added_weights(self.settings, step, self.objective.beta), costs)
+        costs = self.costs(network, photos, content_targets, view)
+        J = weighted_sum(self.objective.weights | {"style": beta}, costs).mean()
+        loss = J + beta * weighted_sum(added, costs)
         network.zero_grad(set_to_none=True)
         loss.backward()
         changes = []
