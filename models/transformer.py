@@ -52,15 +52,36 @@ class Transformer(nn.Module):
     lead = 0
     body: Callable[..., Any]
 
-    def forward(self, photos: torch.Tensor) -> torch.Tensor:
-        """Photos RGB [N, 3, H, W], 0..1, H and W >= 16, to stylized pictures of the same shape, not clamped."""
-        height, width = photos.shape[-2:]
-        first, before, after = self.pads()
-        down, right = (after + -(size + sum(self.margin)) % self.multiple for size in (height, width))
-        x = F.pad(photos - 0.5, [first] * 4, mode="reflect")
-        x = F.pad(x, [before, right, before, down], mode="reflect")
+    def forward(self, photos: torch.Tensor, framed=False) -> torch.Tensor:
+        """Photos RGB [N, 3, H, W], 0..1, H and W >= 16, to stylized pictures of the same shape, not clamped.
+
+        framed: the photos show `around` more than the pictures will, where others are reflected outwards.
+        """
+        if framed:
+            height, width = (self.inner(side) for side in photos.shape[-2:])
+            x = photos - 0.5
+        else:
+            height, width = photos.shape[-2:]
+            (top, down), (left, right), first = self.around(height), self.around(width), self.pads()[0]
+            x = F.pad(photos - 0.5, [first] * 4, mode="reflect")
+            x = F.pad(x, [each - first for each in (left, right, top, down)], mode="reflect")
         start = self.margin[0]
         return self.body(x)[..., start : start + height, start : start + width] + 0.5
+
+    def around(self, side: int) -> tuple[int, int]:
+        """The pixels before and after a picture of this height or width that the network looks at."""
+        return self.margin[0] + self.lead, self.margin[1] + -(side + sum(self.margin)) % self.multiple
+
+    def inner(self, side: int) -> int:
+        """The height or width of a picture, a multiple of `multiple`, from that with what is `around` it."""
+        return (side - self.lead - sum(self.margin)) // self.multiple * self.multiple
+
+    def middle(self, photos: torch.Tensor) -> torch.Tensor:
+        """What pictures of such framed photos will show of them, channels_last as these are."""
+        before = self.margin[0] + self.lead
+        height, width = (self.inner(side) for side in photos.shape[-2:])
+        shown = photos[..., before : before + height, before : before + width]
+        return shown.contiguous(memory_format=torch.channels_last)
 
     def pads(self) -> tuple[int, int, int]:
         """The pixels to reflect outwards, in two steps, since 16 pixels can't reflect 16 at once.

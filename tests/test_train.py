@@ -92,11 +92,24 @@ def test_what_has_no_style_is_not_steered(layers):
     assert [trainer.objective.beta for _ in range(4) if trainer.step()] == [5.0] * 4
 
 
+def test_a_picture_in_training_has_more_of_its_photo_around_it():
+    """Not a reflection, by which a network would know where a crop ends; on smaller crops and odd sizes too."""
+    trainer = Trainer(STYLE, replace(SMALL, size=100), "cpu")
+    for part, side in ((1.0, 96), (0.75, 72)):
+        photos = trainer.crops(2, 1, part)
+        before, after = trainer.network.around(side)
+        shown = trainer.network.middle(photos)
+        assert shown.shape[2:] == (side, side) and photos.shape[2:] == (side + before + after,) * 2
+        assert torch.equal(shown, photos[..., before:-after, before:-after])
+        reflected = shown.flip(3)[..., -1 - before : -1]
+        assert (photos[:, :, before:-after, :before] - reflected).abs().mean() > 0.02
+
+
 def test_a_second_view_is_a_function_of_the_seed_and_the_step():
     photos = torch.full((2, 3, 64, 64), 0.5)
     for term in ("noise", "motion"):
-        view, again = (second_view(term, photos, SMALL, 5) for _ in range(2))
-        others = second_view(term, photos, SMALL, 6), second_view(term, photos, replace(SMALL, seed=1), 5)
+        view, again = (second_view(term, photos, (64, 64), SMALL, 5) for _ in range(2))
+        others = (second_view(term, photos, (64, 64), *each) for each in ((SMALL, 6), (replace(SMALL, seed=1), 5)))
         assert view.photos.shape == photos.shape and 1.95 < 255 * view.photos.std() < 2.05
         assert torch.equal(view.photos, again.photos) and torch.equal(view.rows, again.rows)
         assert not any(torch.equal(view.photos, other.photos) for other in others)
@@ -108,7 +121,7 @@ def test_what_a_second_view_shows_is_known_to_the_pixel(step, height, width):
     """Every pixel of a photo has a colour of its own here; a moved view has it where it says, brighter or darker."""
     photos = 0.2 + 0.6 * torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(step))
     for term in ("noise", "motion"):
-        view = second_view(term, photos, SMALL, step)
+        view = second_view(term, photos, (height, width), SMALL, step)
         assert view.photos.shape == photos.shape and min(view.rows[0], view.columns[0]) >= 0
         assert view.rows[-1] < height and view.columns[-1] < width
         seen = view.photos[:, :, view.rows][..., view.columns]
@@ -122,19 +135,20 @@ def test_what_a_second_view_shows_is_known_to_the_pixel(step, height, width):
 def test_views_move_in_all_directions():
     photos = torch.zeros(2, 3, 64, 64)
     firsts = {
-        (int(v.rows[0]), int(v.columns[0])) for v in (second_view("motion", photos, SMALL, i) for i in range(400))
+        (int(v.rows[0]), int(v.columns[0]))
+        for v in (second_view("motion", photos, (64, 64), SMALL, i) for i in range(400))
     }
     assert len(firsts) > 150
     assert all((min(side), max(side)) == (4, 20) for side in zip(*firsts, strict=True))  # 8 px each way
-    assert second_view("noise", photos, SMALL, 0).rows.tolist() == list(range(12, 52))
+    assert second_view("noise", photos, (64, 64), SMALL, 0).rows.tolist() == list(range(12, 52))
 
 
 def test_a_view_costs_what_its_picture_shows_of_the_noise():
     """A network that makes its photo three times as bright shows nine times the noise's energy."""
-    trainer = Trainer(STYLE, SMALL, "cpu")
-    trainer.network = lambda photos: 3 * photos
+    trainer = Trainer(STYLE, replace(SMALL, architecture="johnson"), "cpu")  # which looks at nothing around a picture
+    trainer.network.body = lambda x: 3 * (x + 0.5) - 0.5
     photos, targets = trainer.batches.at(0)
-    view = second_view("noise", photos, SMALL, 0)
+    view = second_view("noise", photos, (64, 64), SMALL, 0)
     costs = trainer.costs(trainer.network, photos, targets, view)
     noise = (view.photos - photos)[..., 12:-12, 12:-12].double()
     assert costs["noise"].item() == pytest.approx(9 * noise.square().mean().item() / (2 / 255) ** 2, rel=1e-3)
@@ -146,7 +160,7 @@ def test_a_view_costs_what_its_picture_shows_of_the_noise():
 
 def test_a_picture_that_moves_with_its_photo_costs_nothing_and_one_that_stays_does():
     photos = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    view = second_view("motion", photos, SMALL, 1)
+    view = second_view("motion", photos, (64, 64), SMALL, 1)
     shift = [int(index[0]) - 12 for index in (view.rows, view.columns)]
     assert any(shift) and view_cost(photos, torch.roll(photos, shift, (2, 3)), view) == 0
     assert view_cost(photos, photos, view) > 1000

@@ -67,6 +67,23 @@ def test_a_flat_photo_stays_flat_up_to_the_border(architecture, size):
     assert (stylized - stylized.mean((2, 3), keepdim=True)).abs().max() < 1e-9
 
 
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("height, width", [(64, 64), (48, 72), (256, 192)])
+def test_a_framed_photo_is_painted_as_one_that_is_reflected(architecture, height, width):
+    """Where the frame is a reflection and that once more, as `pads` says, which numpy makes here."""
+    torch.manual_seed(0)
+    network = transformer(architecture).eval()
+    photo = torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(1))
+    first, rest = network.pads()[0], [network.around(height), network.around(width)]
+    framed = np.pad(photo.numpy(), [(0, 0), (0, 0), (first, first), (first, first)], mode="reflect")
+    rest = [(before - first, after - first) for before, after in rest]
+    framed = torch.from_numpy(np.pad(framed, [(0, 0), (0, 0), *rest], mode="reflect"))
+    assert torch.equal(network.middle(framed), photo)
+    with torch.no_grad():
+        wanted, found = network(photo), network(framed, framed=True)
+    assert found.shape == photo.shape and torch.allclose(wanted, found, atol=1e-5)
+
+
 def test_contrast_is_that_of_the_finest_but_one_haar_wavelets():
     """By hand, in float64, for two photos of odd sizes; a darker and duller copy of a photo gives the same."""
     photos = torch.rand(2, 3, 21, 30, dtype=torch.float64)

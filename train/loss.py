@@ -50,14 +50,14 @@ def added_weights(settings: Settings, step: int) -> dict[str, float]:
     return {name: weight for name, weight in weights.items() if weight and name in terms}
 
 
-def second_view(term: str, photos: torch.Tensor, settings: Settings, step: int, share=slice(None)) -> View:
+def second_view(term: str, photos: torch.Tensor, sides, settings: Settings, step: int, share=slice(None)) -> View:
     """Photos [N, 3, H, W] of 0..1, the `share` of a batch, as a camera sees them a moment later.
 
-    A function of the seed and the step. "noise": with noise. "motion": also moved, and with another exposure. It moves by
-    whole pixels, so that pictures can be compared without an interpolation, which would reward a blur.
+    sides: height and width of the pictures of their middle. A function of the seed and the step. "noise": with noise.
+    "motion": also moved, and with another exposure. It moves by whole pixels, so that pictures can be compared without an
+    interpolation, which would reward a blur.
     """
     random = np.random.default_rng((settings.seed, step, 2))
-    sides = photos.shape[2:]
     moved = [0, 0]
     if term == "motion":
         moved = [int(random.integers(-furthest, furthest + 1)) for furthest in (int(SHIFT * side) for side in sides)]

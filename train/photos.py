@@ -22,8 +22,8 @@ MEMORY = 4 * 2**30  # bytes of photos kept at most; a larger folder is sampled
 class Photos:
     """A training set and a few held-out photos.
 
-    source: a folder (nested, any size), a video file, or None for the bundled starter photos. Each photo is scaled down
-    until its short side is 1.5 times `size`, which leaves room for a random scale.
+    source: a folder (nested, any size), a video file, or None for the bundled starter photos. size: of the crops. Each photo is
+    scaled down until its short side is 1.5 times that, which leaves room for a random scale.
     Attributes: `train` and `held_out`, lists of uint8 tensors [3, h, w], RGB; `names` of the held-out ones; `skipped`,
     how many files could not be read or are smaller than SMALLEST. Raises AllaprimaError when there is nothing to train on.
     """
@@ -85,24 +85,24 @@ class Photos:
         self.train = [photo.to(device) for photo in self.train]
         return self
 
-    def batch(self, count: int, seed: int, part=1.0, share=slice(None)) -> torch.Tensor:
-        """`count` random crops, float [count, 3, size, size], 0..1; the same seed gives the same crops.
+    def batch(self, count: int, seed: int, side: int | None = None, share=slice(None)) -> torch.Tensor:
+        """`count` random crops, float [count, 3, side, side], 0..1; the same seed gives the same crops.
 
-        part: of `size`, for smaller crops at the same scale. share: the crops that are made; the others are only drawn.
+        side: `size` for None; smaller ones are of the same scale. share: the crops that are made; the others are only drawn.
         """
-        random, size = np.random.default_rng(seed), round(part * self.size)
+        random, side = np.random.default_rng(seed), side or self.size
         crops, wanted = [], range(count)[share]
         for number in range(count):
             photo = self.train[random.integers(len(self.train))]
             _, height, width = photo.shape
-            side = int(part * random.uniform(min(self.size, height, width), min(height, width)))
-            top, left = random.integers(height - side + 1), random.integers(width - side + 1)
+            part = int(side / self.size * random.uniform(min(self.size, height, width), min(height, width)))
+            top, left = random.integers(height - part + 1), random.integers(width - part + 1)
             flipped = random.random() < 0.5
             if number not in wanted:
                 continue
-            crop = photo[:, top : top + side, left : left + side].float()[None] / 255
-            if side != size:
-                crop = F.interpolate(crop, (size, size), mode="bilinear", antialias=True)
+            crop = photo[:, top : top + part, left : left + part].float()[None] / 255
+            if part != side:
+                crop = F.interpolate(crop, (side, side), mode="bilinear", antialias=True)
             crops.append(crop.flip(3) if flipped else crop)
         return torch.cat(crops)
 
@@ -111,7 +111,7 @@ class Batches:
     """The crops of each step and their content targets, which would take a quarter of a step's time to compute anew.
 
     Which batch a step uses, and how large its crops are, follows from the step alone (train/schedule.py).
-    crops: makes those of a batch from (count, seed, part, share), as `Photos.batch`. targets: what is kept with them.
+    crops: makes those of a batch from (count, seed, part, share), as `Trainer.crops`. targets: what is kept with them.
     share: the photos of each batch that are this process's.
     """
 

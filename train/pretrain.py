@@ -52,7 +52,7 @@ class ManyStyles(Trainer):
 
     def __init__(self, paintings: list, settings: Settings, device=None):
         super().__init__(paintings[0], settings, device)
-        random, photos = np.random.default_rng(settings.seed), self.crops(BALANCE, BALANCE_SEED)
+        random, photos = np.random.default_rng(settings.seed), self.network.middle(self.crops(BALANCE, BALANCE_SEED))
         whole = [read_rgb(file) for file in paintings]
         pictures = whole + [cut(picture, random) for picture in whole]  # a cut has larger strokes
         self.styles = [LearnedStyle(self, picture, photos) for picture in pictures]
@@ -82,7 +82,7 @@ class ManyStyles(Trainer):
         return super().crops(count, seed, self.settings.early_size, share)
 
     def costs(self, network, photos, content_targets, view):
-        stylized = functional_call(network, self.style.parameters, (photos,))
+        stylized = functional_call(network, self.style.parameters, (photos,), {"framed": True})
         parts = self.style.loss.parts(stylized, content_targets, self.style.targets)
         return {name: parts[name] for name in self.of_J}
 

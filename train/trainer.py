@@ -73,14 +73,15 @@ class Trainer:
         self.about: dict[str, Any] = {"name": "", "credit": "", "licence": "", "painting": True}
         self.read_every = 1 if self.device.type == "cpu" else READ_EVERY
         self.share = ranks.share(settings.batch)
-        self.photos = Photos(settings.photos, settings.size, settings.held_out).to(self.device)
+        self.network = transformer(settings.architecture)
+        self.photos = Photos(settings.photos, self.framed_side(), settings.held_out).to(self.device)
         painting = read_style(style, settings.style_size).to(self.device)
         self.style_digest = hashlib.sha256(Path(style).read_bytes()).hexdigest()
 
         dtype = fast_dtype(self.device)
         network = LossNetwork(settings.loss_network, settings.pooling, settings.loss_weights, dtype, listener)
         network.to(self.device)
-        crops = self.crops(BALANCE, BALANCE_SEED)
+        crops = self.network.middle(self.crops(BALANCE, BALANCE_SEED))
         self.objective = ranks.of_first(lambda: balance(network, painting, crops, objective_of(settings)))
         self.loss = PerceptualLoss(network, self.objective)
         self.of_J = [*self.objective.weights]
@@ -106,7 +107,7 @@ class Trainer:
         self.replays: dict[tuple, Replay] = {}
         if self.replays_steps:
             self.pool, self.beta = torch.cuda.graph_pool_handle(), torch.ones((), device=self.device)
-        self.batches = Batches(settings, self.crops, self.loss.content_targets, self.share)
+        self.batches = Batches(settings, self.crops, self.targets, self.share)
         self.history, self.unread, self.rate_factor, self.seconds = [], [], 1.0, 0.0
 
     @property
@@ -154,10 +155,12 @@ class Trainer:
         return found
 
     def views(self, step: int) -> tuple:
-        """What the network paints in a step: photos, their content targets, and their second view, where there is one."""
+        """What the network paints in a step: framed photos, the content targets of their middle, and a second view or None."""
         photos, content_targets = self.batches.at(step)
-        term = viewed(self.settings, step)
-        return photos, content_targets, second_view(term, photos, self.settings, step, self.share) if term else None
+        if not (term := viewed(self.settings, step)):
+            return photos, content_targets, None
+        sides = [self.network.inner(side) for side in photos.shape[2:]]
+        return photos, content_targets, second_view(term, photos, sides, self.settings, step, self.share)
 
     def gradient(self, network: Transformer, step: int, views: tuple) -> Gradient:
         """The gradient of a step. network: ours, or a copy, which gets our weights first."""
@@ -207,17 +210,21 @@ class Trainer:
             self.objective.beta = schedule.steered(self.settings, self.history, self.objective.beta)
 
     def costs(self, network, photos, content_targets, view: View | None) -> dict[str, torch.Tensor]:
-        """The cost of each term for a network's pictures of `photos`, by name: of J one for each picture, [N], and those
-        that are added. The loss network, most of a step's work, need not see the second view."""
+        """The cost of each term for a network's pictures of framed photos, by name: of J one for each picture, [N], and those
+        that are added. The loss network, most of a step's work, need not see the second view.
+
+        What is around a picture is more of the photo. Where it was reflected, as it is around whole photos later, networks
+        knew where a crop ends, and long trainings painted frames there, for the zeros that the loss network pads with.
+        """
         inputs = torch.cat([photos, view.photos]) if view else photos
         # on a CPU the network gains nothing from bfloat16
         with torch.autocast(self.device.type, self.loss.network.dtype, enabled=self.device.type == "cuda"):
-            pictures = network(inputs)
+            pictures = network(inputs, framed=True)
         stylized, *seen = pictures.float().split(len(photos))
         added = {view.term: view_cost(stylized, seen[0], view)} if view else {}
         parts = self.loss.parts(stylized, content_targets, self.style_targets)
         if self.settings.evenness:
-            added["grid"] = grid_cost(stylized - photos)
+            added["grid"] = grid_cost(stylized - network.middle(photos))
         return {name: parts[name] for name in self.of_J} | added
 
     def learning_rate(self) -> float:
@@ -229,8 +236,19 @@ class Trainer:
         return schedule.settled(self.settings, step)
 
     def crops(self, count: int, seed: int, part=1.0, share=slice(None)) -> torch.Tensor:
-        """Random crops of the photos on the device, as `Photos.batch` has them."""
-        return self.photos.batch(count, seed, part, share).to(self.device).contiguous(memory_format=torch.channels_last)
+        """Random crops of the photos on the device, framed, for pictures of a side that is this part of the settings'."""
+        crops = self.photos.batch(count, seed, self.framed_side(part), share)
+        return crops.to(self.device).contiguous(memory_format=torch.channels_last)
+
+    def framed_side(self, part=1.0) -> int:
+        """The side of crops, with what the network looks at around a picture, whose own is a multiple of its `multiple`."""
+        multiple = self.network.multiple
+        side = multiple * round(part * self.settings.size / multiple)
+        return side + sum(self.network.around(side))
+
+    def targets(self, photos: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The content targets of framed photos."""
+        return self.loss.content_targets(self.network.middle(photos))
 
     @torch.no_grad()
     def stylize(self, photo: torch.Tensor) -> torch.Tensor:
