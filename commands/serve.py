@@ -67,7 +67,11 @@ def export_web(
     output: Annotated[str, Option("--output", "-o", help="The folder to write.")] = "site",
     model: Annotated[
         list[str] | None,
-        Option("--model", "-m", help="A style or model file; may be given several times. Default: all."),
+        Option(
+            "--model",
+            "-m",
+            help="A style or model file; may be given several times. Default: all that are for a camera.",
+        ),
     ] = None,
 ):
     """Write the Paint page with your styles as a folder that any web host can serve.

@@ -129,7 +129,11 @@ def live(
     ] = None,
     model: Annotated[
         list[str] | None,
-        typer.Option("--model", "-m", help="A style, or a model file; give several to switch between."),
+        typer.Option(
+            "--model",
+            "-m",
+            help="A style, or a model file; give several to switch between. Default: all that are for a camera.",
+        ),
     ] = None,
     strength: Strength = 1.0,
     stroke: Stroke = None,
@@ -164,14 +168,14 @@ def live(
     ffmpeg -i in.mp4 -an -f nut -c:v rawvideo -pix_fmt rgb24 - | allaprima live --pipe | ffmpeg -i - out.mp4
     """
     from allaprima.core.contract import Controls, parse_size
-    from allaprima.infer.library import list_styles
+    from allaprima.infer.library import live_styles
     from allaprima.infer.live import run_live
     from allaprima.media.sinks import FramePipe, VirtualCamera
 
     source = source or ("-" if pipe else "0")
     check_pipes(source == "-", pipe)
     sinks = ([VirtualCamera()] if virtual_camera else []) + ([FramePipe()] if pipe else [])
-    styles = model or [DEFAULT_STYLE] + [style.name for style in list_styles() if style.name != DEFAULT_STYLE]
+    styles = model or [DEFAULT_STYLE] + [style.name for style in live_styles() if style.name != DEFAULT_STYLE]
     with Terminal() as listener:
         run_live(
             styles,

@@ -10,6 +10,9 @@ from allaprima.core.errors import AllaprimaError, explain_os_error
 
 BUNDLED = Path(__file__).parent / "styles"
 DEFAULT_STYLE = "starry_night"
+FOR_PICTURES = (
+    "_best"  # how names of bundled styles end whose networks are larger, for pictures rather than for a camera
+)
 
 
 class Style(NamedTuple):
@@ -32,6 +35,11 @@ def list_styles(own: Path | None = None) -> list[Style]:
         for path in folder.glob("*.onnx") if os.path.isdir(folder) else ():
             found[path.stem] = Style(path.stem, path, where)
     return [found[name] for name in sorted(found)]
+
+
+def live_styles() -> list[Style]:
+    """Those that are for a camera: the bundled ones without those for pictures, and the user's own."""
+    return [style for style in list_styles() if style.where == "yours" or not style.name.endswith(FOR_PICTURES)]
 
 
 def changed(path: Path) -> int:

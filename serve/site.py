@@ -13,7 +13,7 @@ from allaprima.core.checks import check_path
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Advanced, Listener, Started, Warned, Wrote, ignore, passing
 from allaprima.core.files import atomic_folder
-from allaprima.infer.library import changed, find_style, list_styles
+from allaprima.infer.library import changed, find_style, live_styles
 from allaprima.infer.modelcheck import read_model
 from allaprima.infer.modelfile import for_browsers, read_card
 
@@ -25,7 +25,7 @@ MARK = "allaprima-site.json"  # tells a folder of ours from a stranger's, and in
 def export_web(models, output, *, listener: Listener = ignore) -> Path:
     """Write the Paint page with these styles into the folder `output`, whole or not at all, for any web host to serve.
 
-    models: names of styles or paths of model files; all styles that there are when None. A page that an earlier export
+    models: names of styles or paths of model files; all styles for a camera when None. A page that an earlier export
     wrote is replaced, and the listener told; what else is in its folder stays. Raises AllaprimaError when a style can't
     be read, or the folder can't be written or is another's.
     """
@@ -35,7 +35,7 @@ def export_web(models, output, *, listener: Listener = ignore) -> Path:
         if not os.path.isfile(folder / MARK):
             raise AllaprimaError(f"{output} already exists. Give a folder that does not exist yet.")
         listener(Warned(f"The page in {output} will be replaced, an earlier one of allaprima; other files there stay."))
-    chosen = [find_style(model) for model in models] if models else [style.path for style in list_styles()]
+    chosen = [find_style(model) for model in models] if models else [style.path for style in live_styles()]
     twice = next((path for path in chosen if sum(path.name == other.name for other in chosen) > 1), None)
     if twice:
         raise AllaprimaError(f"Two styles have the file name {twice.name}: rename one of the files.")

@@ -13,7 +13,7 @@ from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Advanced, Started, Warned, Wrote
 from allaprima.infer import library
 from allaprima.infer.jobs import stylize
-from allaprima.infer.library import find_style, list_styles
+from allaprima.infer.library import find_style, list_styles, live_styles
 from allaprima.infer.stylizer import Stylizer
 from conftest import PACKAGE, PHOTOS, make_model
 
@@ -35,6 +35,7 @@ def run(*arguments):
 
 
 def test_names_files_and_who_comes_first(styles, tmp_path, monkeypatch):
+    assert live_styles() == list_styles()
     assert [(style.name, style.where) for style in list_styles()] == [
         ("mine", "yours"),
         ("starry", "bundled"),
@@ -45,6 +46,13 @@ def test_names_files_and_who_comes_first(styles, tmp_path, monkeypatch):
     assert Stylizer("mine").name == "mine"
     monkeypatch.chdir(styles)
     assert find_style("mine.onnx").name == "mine.onnx"
+
+
+def test_styles_for_pictures_are_not_taken_for_a_camera_unless_asked_for(styles, tmp_path):
+    for folder, name in ((tmp_path / "bundled", "wave_best"), (styles, "mine_best")):
+        make_model(folder / f"{name}.onnx", name=name)
+    assert {style.name for style in list_styles()} - {style.name for style in live_styles()} == {"wave_best"}
+    assert find_style("wave_best") == tmp_path / "bundled" / "wave_best.onnx"
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ from allaprima.train.settings import Settings, change, make_settings
 from allaprima.train.trainer import Diverged, Trainer
 
 TASK = "training"
-PROBE = 16  # steps of the short training by which a long one is planned
+PROBE, GPU_PROBE = 16, 160  # steps of the short training by which a long one is planned
 KEEP_EVERY = 50  # steps between checkpoints; after a divergence or a kill at most so many are done again
 ROLLBACKS = 5  # divergences after which a training is given up
 
@@ -149,13 +149,13 @@ def _steps_in(minutes: float, trainer: Trainer) -> int:
 
     Each is made with new batches, of which one step in REUSE needs one, and then with the same ones.
     """
-    _probe(trainer, _batches(trainer, 0))  # slower: all is compiled then
+    _probe(trainer, _batches(trainer, 0))  # slower: a GPU is told of each kind of step then
     seconds = 0.0
     for part, steps in ((EARLY, 2**40), (1 - EARLY, 0)):
         batches = _batches(trainer, steps)
         fresh, ready = _probe(trainer, batches), _probe(trainer, batches)
         seconds += part * (ready + max(0.0, fresh - ready) / REUSE)
-    return ranks.of_first(lambda: max(1, round(60 * minutes * PROBE / seconds)))
+    return ranks.of_first(lambda: max(1, round(60 * minutes / seconds)))
 
 
 def _batches(trainer: Trainer, steps: int) -> Batches:
@@ -165,14 +165,18 @@ def _batches(trainer: Trainer, steps: int) -> Batches:
 
 
 def _probe(trainer: Trainer, batches: Batches) -> float:
-    """The seconds of a training of PROBE steps: it has all kinds of steps."""
-    trainer.start_over(PROBE)
+    """The seconds of a step of a short training, which has all kinds of steps.
+
+    Longer on a GPU: the first ten steps turn the bases of SOAP, which takes it as long as a step.
+    """
+    steps = GPU_PROBE if trainer.device.type == "cuda" else PROBE
+    trainer.start_over(steps)
     trainer.batches = batches
     began = time.perf_counter()
-    for _ in range(PROBE):
+    for _ in range(steps):
         with suppress(Diverged):
             trainer.step()
-    return time.perf_counter() - began
+    return (time.perf_counter() - began) / steps
 
 
 def checked_output(output, style, replaces: bool) -> Path:

@@ -59,8 +59,9 @@ class Trainer:
     """A training in progress: the network, its optimizer, the objective, the photos, and the history of costs.
 
     style: path of the painting. device: a name, or None for the best there is. listener: is told of a download.
-    replays: what a GPU does in each kind of step, of which it is told once. history: for each step that was read J and the cost of each of its terms, by name, before its weight. unread: the costs
+    history: for each step that was read J and the cost of each of its terms, by name, before its weight. unread: the costs
     of the steps since, still on the device. ahead: what the next steps have found out already. seconds: spent in steps.
+    replays: what a GPU does in each kind of step, of which it is told once; beta: where it finds that of a step.
     rate_factor: halved by a divergence. about: `name`, `credit` and `licence` for the model file, and whether the `painting`
     goes into it.
 
@@ -74,6 +75,7 @@ class Trainer:
         self.read_every = 1 if self.device.type == "cpu" else READ_EVERY
         self.share = ranks.share(settings.batch)
         self.network = transformer(settings.architecture)
+        self.network.to(self.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.photos = Photos(settings.photos, self.framed_side(), settings.held_out).to(self.device)
         painting = read_style(style, settings.style_size).to(self.device)
         self.style_digest = hashlib.sha256(Path(style).read_bytes()).hexdigest()
@@ -87,7 +89,9 @@ class Trainer:
         self.of_J = [*self.objective.weights]
         self.style_targets = self.loss.style_targets(painting)
 
-        self.replays_steps = self.device.type == "cuda"
+        self.replays_steps, self.replays = self.device.type == "cuda", {}
+        if self.replays_steps:
+            self.pool, self.beta = torch.cuda.graph_pool_handle(), torch.ones((), device=self.device)
         threads = max(1, torch.get_num_threads() // schedule.ABREAST)
         self.crew = ThreadPoolExecutor(schedule.ABREAST, initializer=torch.set_num_threads, initargs=(threads,))
         self.start_over(settings.steps)
@@ -97,16 +101,13 @@ class Trainer:
         self.settings = settings = replace(self.settings, steps=steps)
         torch.manual_seed(settings.seed)
         self.start = settings.start if start_of(settings.architecture) else "scratch"
-        self.network = transformer(settings.architecture, self.start)
-        self.network.to(self.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        # into the network that there is: replays know where it lies
+        self.network.load_state_dict(transformer(settings.architecture, self.start).state_dict())
         self.optimizer = OPTIMIZERS[settings.optimizer](self.network.parameters(), settings.learning_rate)
         self.abreast = schedule.ABREAST if self.device.type == "cpu" else 1
         self.copies = [deepcopy(self.network) for _ in range(self.abreast)] if self.abreast > 1 else [self.network]
         self.ahead: deque[Gradient] = deque()
         self.objective.beta = settings.beta
-        self.replays: dict[tuple, Replay] = {}
-        if self.replays_steps:
-            self.pool, self.beta = torch.cuda.graph_pool_handle(), torch.ones((), device=self.device)
         self.batches = Batches(settings, self.crops, self.targets, self.share)
         self.history, self.unread, self.rate_factor, self.seconds = [], [], 1.0, 0.0
 
