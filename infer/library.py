@@ -10,9 +10,8 @@ from allaprima.core.errors import AllaprimaError, explain_os_error
 
 BUNDLED = Path(__file__).parent / "styles"
 DEFAULT_STYLE = "starry_night"
-FOR_PICTURES = (
-    "_best"  # how names of bundled styles end whose networks are larger, for pictures rather than for a camera
-)
+# how names of bundled styles end whose networks are larger, for pictures rather than for a camera
+FOR_PICTURES = "_best"
 
 
 class Style(NamedTuple):
