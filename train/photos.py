@@ -95,13 +95,13 @@ class Photos:
         for number in range(count):
             photo = self.train[random.integers(len(self.train))]
             _, height, width = photo.shape
-            part = int(side / self.size * random.uniform(min(self.size, height, width), min(height, width)))
-            top, left = random.integers(height - part + 1), random.integers(width - part + 1)
+            length = int(side / self.size * random.uniform(min(self.size, height, width), min(height, width)))
+            top, left = random.integers(height - length + 1), random.integers(width - length + 1)
             flipped = random.random() < 0.5
             if number not in wanted:
                 continue
-            crop = photo[:, top : top + part, left : left + part].float()[None] / 255
-            if part != side:
+            crop = photo[:, top : top + length, left : left + length].float()[None] / 255
+            if length != side:
                 crop = F.interpolate(crop, (side, side), mode="bilinear", antialias=True)
             crops.append(crop.flip(3) if flipped else crop)
         return torch.cat(crops)

@@ -181,7 +181,7 @@ class Trainer:
     def measured(self, network, settled, added, beta, photos, content_targets, view: View | None) -> Gradient:
         """The gradient of a step for these views; settled, added: as of `gradient`; beta: a number, or a tensor of one.
 
-        It asks for the value of nothing on the device, nor changes anything there, so that a GPU can replay it.
+        It asks for no value on the device, and leaves the network's numbers there as they were: so a GPU can replay it.
         """
         network.train()
         if settled:
@@ -237,7 +237,7 @@ class Trainer:
         return schedule.settled(self.settings, step)
 
     def crops(self, count: int, seed: int, part=1.0, share=slice(None)) -> torch.Tensor:
-        """Random crops of the photos on the device, framed, for pictures of a side that is this part of the settings'."""
+        """Random crops on the device, with what is around their pictures, whose side is this part of the settings'."""
         crops = self.photos.batch(count, seed, self.framed_side(part), share)
         return crops.to(self.device).contiguous(memory_format=torch.channels_last)
 
