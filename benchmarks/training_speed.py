@@ -49,8 +49,12 @@ class Folder(Dataset):
 
 def plain_loop(style, size, batch, device):
     """A generator: each next() is one step of the plain float32 loop."""
-    vgg = LossNetwork(dtype=torch.float32).to(device)
-    vgg.convs.to(memory_format=torch.contiguous_format)
+    vgg = LossNetwork(dtype=torch.float32)
+    for name in vgg.convs:
+        conv = vgg.conv(name)
+        vgg.convs[name] = plain = torch.nn.Conv2d(conv.in_channels, conv.out_channels, 3, padding=1)
+        plain.load_state_dict(conv.state_dict())
+    vgg.requires_grad_(False).to(device)
     network = transformer("johnson").to(device)
     optimizer = torch.optim.Adam(network.parameters(), 1e-3)
 

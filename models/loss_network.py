@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Listener, Warned, ignore
+from allaprima.models.winograd import FrozenConv
 
 OXFORD_WEIGHTS = Path(__file__).parent / "weights" / "vgg16_oxford.safetensors"
 # For each network: convolutions in each of its five blocks.
@@ -68,7 +69,7 @@ class LossNetwork(nn.Module):
         convs, channels = {}, 3
         for block, count in enumerate(CONVS[name]):
             for k in range(count):
-                convs[f"conv{block + 1}_{k + 1}"] = nn.Conv2d(channels, CHANNELS[block], 3, padding=1)
+                convs[f"conv{block + 1}_{k + 1}"] = FrozenConv(channels, CHANNELS[block])
                 channels = CHANNELS[block]
         self.convs = nn.ModuleDict(convs)
         self._load(weights, listener)
