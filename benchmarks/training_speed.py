@@ -5,7 +5,8 @@
 The plain loop is what a tutorial has: a DataLoader that decodes and resizes JPEG files, the whole of VGG-16 up to the
 deepest layer in float32 for the photo and for the picture, MSE on features and on Gram matrices, Adam. Same photos, same
 crop size, same batch, same layers, same weights of VGG. They take turns, so that what else the machine does hits all;
-medians are compared. The last two are what `train` does, a photo in a step: two steps side by side, and one after the other.
+medians are compared. The last three are of `train` by default, a photo in a step: two steps side by side; the same without
+Winograd's convolutions (models/winograd.py), which make no difference on a GPU and in bfloat16; one step after the other.
 """
 
 import argparse
@@ -30,6 +31,8 @@ from allaprima.train.trainer import Trainer
 STEPS = 2200  # of the training that the timed steps are the first of: they do not look at noise yet
 WARM = WAITING // 2  # steps until batches come back as often as they will
 
+PLAIN = "live, a photo a step, torch's convolutions in the loss network"
+
 STYLE_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
 
 
@@ -47,14 +50,19 @@ class Folder(Dataset):
         return self.prepare(read_rgb(self.files[index % len(self.files)]))
 
 
-def plain_loop(style, size, batch, device):
-    """A generator: each next() is one step of the plain float32 loop."""
-    vgg = LossNetwork(dtype=torch.float32)
+def make_plain(vgg: LossNetwork):
+    """Put torch's convolutions in the place of Winograd's."""
     for name in vgg.convs:
         conv = vgg.conv(name)
         vgg.convs[name] = plain = torch.nn.Conv2d(conv.in_channels, conv.out_channels, 3, padding=1)
-        plain.load_state_dict(conv.state_dict())
-    vgg.requires_grad_(False).to(device)
+        plain.weight, plain.bias = conv.weight, conv.bias
+
+
+def plain_loop(style, size, batch, device):
+    """A generator: each next() is one step of the plain float32 loop."""
+    vgg = LossNetwork(dtype=torch.float32).to(device)
+    make_plain(vgg)
+    vgg.convs.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
     network = transformer("johnson").to(device)
     optimizer = torch.optim.Adam(network.parameters(), 1e-3)
 
@@ -107,11 +115,14 @@ def main():
         ("best", "best", arguments.batch, ABREAST),
         ("live", "live", arguments.batch, ABREAST),
         ("live, a photo a step", "live", 1, ABREAST),
+        (PLAIN, "live", 1, ABREAST),
         ("live, a photo a step, one step after the other", "live", 1, 1),
     ):
         values = {"architecture": architecture, "size": arguments.size, "early_size": 1.0, "batch": batch}
         trainer = Trainer(arguments.style, change(Settings(), values | {"steps": STEPS}), device)
         trainer.abreast = min(trainer.abreast, abreast)
+        if name == PLAIN:
+            make_plain(trainer.loss.network)
         loops[f"allaprima, {name}"], photos[f"allaprima, {name}"] = trainer.step, batch
     for step in loops.values():
         for _ in range(1 if step is plain else WARM):

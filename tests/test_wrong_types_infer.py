@@ -14,7 +14,7 @@ from allaprima.infer.video import stylize_video
 from clips import panned, write_clip
 from conftest import PHOTOS
 
-WRONG = [object(), 3.5, b"x", [1], {}, -1]
+WRONG = [1j, 3.5, b"x", [1], {}, -1]
 LIVE = ("styles", "source", "controls", "size", "frames")
 
 
