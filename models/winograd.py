@@ -29,7 +29,7 @@ TO_WINDOW = torch.tensor(
         [0, 4, 0, -5, 0, 1],
     ]
 )
-TO_KERNEL = torch.tensor([[6.0, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]).double() / 24
+TO_KERNEL = torch.tensor([[6.0, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / 24
 TO_TILE = torch.tensor([[1.0, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]])
 
 
@@ -70,9 +70,10 @@ class _Convolution(torch.autograd.Function):
 
 
 def transformed(weight: torch.Tensor) -> torch.Tensor:
-    """Kernels [outputs, inputs, 3, 3] as matrices [36, inputs, outputs], one for each place of a window, column by column."""
-    kernels = torch.einsum("yi,xj,ocij->xyco", TO_KERNEL, TO_KERNEL, weight.double())
-    return kernels.flatten(0, 1).to(weight.dtype).contiguous()
+    """Kernels [outputs, inputs, 3, 3], float32, as matrices [36, inputs, outputs], one for each place of a window, column by column."""
+    outputs, inputs = weight.shape[:2]
+    kernels = torch.kron(TO_KERNEL, TO_KERNEL) @ weight.permute(3, 2, 1, 0).reshape(9, -1)
+    return kernels.view(WINDOW**2, inputs, outputs)
 
 
 def convolve(x: torch.Tensor, kernels: torch.Tensor, bias: torch.Tensor | float = 0.0) -> torch.Tensor:
@@ -84,7 +85,7 @@ def convolve(x: torch.Tensor, kernels: torch.Tensor, bias: torch.Tensor | float 
     down, across = -(-height // TILE), -(-width // TILE)
     x = _padded(x.permute(0, 2, 3, 1), TILE * down - height, TILE * across - width)
     shape = count, kernels.shape[2], TILE * down, TILE * across
-    whole = torch.empty(shape, memory_format=torch.channels_last)
+    whole = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
     tiled = whole.permute(0, 2, 3, 1).unflatten(1, (down, TILE))
     pictures, rows = max(1, TILES // (down * across)), max(1, TILES // across)  # at a time, and rows of tiles in each
     for first in range(0, count, pictures):

@@ -62,7 +62,7 @@ def test_the_loss_is_a_sum_of_named_terms():
         ("tv", "tv", 1e-9, 1e3),
         ("stability", "noise", 1e-9, 30.0),
         ("motion", "motion", 1e-9, 3.0),
-        ("evenness", "grid", 1e-9, 3.0),
+        ("evenness", "grid", 1e-9, 30.0),
         ("alpha", "content", 0.1, 20.0),
         ("beta", "style", 0.1, 60.0),
     ],
