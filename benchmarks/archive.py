@@ -26,6 +26,7 @@ from page import publish, table  # noqa: E402
 from PIL import Image  # noqa: E402
 
 import clips  # noqa: E402
+from allaprima.core.contract import Controls  # noqa: E402
 from allaprima.infer.cluster import FOLDER, stylize_archive  # noqa: E402
 from memory import PEAK  # noqa: E402
 
@@ -37,7 +38,7 @@ def painted(source, folder, model, **how):
     """Seconds on the clock for an archive, the frames in it, and the seconds that they took of a core."""
     shutil.rmtree(folder, ignore_errors=True)
     began = time.perf_counter()
-    stylize_archive(source, folder, model, seconds=2, **how)
+    stylize_archive(source, folder, model, Controls(steady=False), seconds=2, **how)  # or a video is not cut
     seconds = time.perf_counter() - began
     (manifest,) = (folder / FOLDER).glob("manifest-*")
     files = [json.loads(line) for line in manifest.read_text().splitlines()[1:]]

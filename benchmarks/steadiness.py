@@ -77,7 +77,7 @@ def main():
     rows = [["the clip", "", "1.0", "1.0", "1.0", f"{1000 * e_warp(yardstick, masks, yardstick.frames):.2f}"]]
     for model in options.models:
         stylizer = Stylizer(model, foreign=options.foreign)
-        ways = {"": Controls(), "--steady, still canvas": None, "--steady": Controls(steady=True)}
+        ways = {"--no-steady": Controls(steady=False), "--steady, still canvas": None, "--steady": Controls()}
         for way, controls in ways.items():
             if controls:
                 painted = paint_frames(stylizer, yardstick.frames, controls)

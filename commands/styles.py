@@ -29,7 +29,10 @@ Stroke = Annotated[
 ]
 KeepColors = Annotated[bool, typer.Option("--keep-colors", help="Keep the colours of the photo.")]
 Steady = Annotated[
-    bool, typer.Option("--steady", help="Keep strokes on what they paint when things move, in videos and live.")
+    bool,
+    typer.Option(
+        help="In videos and live, keep strokes on what they paint; or paint each frame anew, which is faster."
+    ),
 ]
 Provider = Annotated[
     str | None,
@@ -58,7 +61,7 @@ def stylize(
     strength: Strength = 1.0,
     stroke: Stroke = None,
     keep_colors: KeepColors = False,
-    steady: Steady = False,
+    steady: Steady = True,
     provider: Provider = None,
     threads: Threads = None,
     foreign: Foreign = None,
@@ -138,7 +141,7 @@ def live(
     strength: Strength = 1.0,
     stroke: Stroke = None,
     keep_colors: KeepColors = False,
-    steady: Steady = False,
+    steady: Steady = True,
     size: Annotated[str | None, typer.Option(help="The camera's picture size, 640x480 say.")] = None,
     mirror: Annotated[bool, typer.Option("--mirror", help="Flip left and right, as a mirror does.")] = False,
     display: Annotated[
@@ -315,7 +318,7 @@ def bench(
     strength: Strength = 1.0,
     stroke: Stroke = None,
     keep_colors: KeepColors = False,
-    steady: Steady = False,
+    steady: Steady = True,
     provider: Provider = None,
     threads: Threads = None,
     foreign: Foreign = None,
@@ -342,7 +345,7 @@ def bench(
         )
     if controls != Controls() or output or overwrite or frames is not None:
         raise AllaprimaError(
-            "--strength, --stroke, --keep-colors, --steady, --output, --frames and --overwrite need --video: speed is measured without them."
+            "--strength, --stroke, --keep-colors, --no-steady, --output, --frames and --overwrite need --video: speed is measured without them."
         )
     from allaprima.infer.bench import bench
 

@@ -38,14 +38,15 @@ class Controls:
     stroke: the size of strokes in proportion to the picture, 0.5 to 2, where 1 is what the network paints at 640x480,
     whatever the picture's size (infer/strokes.py); None leaves the network's strokes, of so many pixels, as they are.
     keep_colors: the photo's colours, the painting's strokes (media/luminance.py).
-    steady: in a video or live, strokes stay on what they paint (infer/steady.py); a single picture is not changed by it.
+    steady: in a video or live, strokes stay on what they paint (infer/steady.py), and are not painted anew in each frame; a
+    single picture is not changed by it.
     Raises AllaprimaError for a value out of range.
     """
 
     strength: float = 1.0
     stroke: float | None = None
     keep_colors: bool = False
-    steady: bool = False
+    steady: bool = True
 
     def __post_init__(self):
         if not _within(self.strength, 0, 1):

@@ -26,7 +26,7 @@ from allaprima.infer.steadiness import paint_frames
 
 BEFORE, SHOWN, STEP = 8, 5, (1.4, 0.6)  # frames that are painted and not shown; those that are; px from frame to frame
 CROP = 150, 40, 96  # left, top and side of what is shown
-WAYS = {"": Controls(), " --steady": Controls(steady=True)}
+WAYS = {" --no-steady": Controls(steady=False), " --steady": Controls()}
 RATE, FRAMES, SIZE = 12, 24, (320, 240)  # of the clips
 MOVES = {  # photo, and how the camera moves over it
     "face": ("astronaut.jpg", {"start": (70, 0), "step": (0.9, 0.4), "nearer": 1.004}),

@@ -261,7 +261,8 @@ class Live:
         steady, camera = Steady(), Camera()
         while (shot := self.taken.get()) is not None:
             stylizer, controls = self._stylizer(), self.controls
-            where = {"place": camera(shot.photo)} if controls.steady else {}
+            ours = isinstance(stylizer, Stylizer)
+            where = {"place": camera(shot.photo)} if controls.steady and ours else {}
             painted = stylizer(shot.photo, controls, **where)
             if controls.steady:
                 painted = steady(shot.photo, painted, camera.step, by=(stylizer, controls))

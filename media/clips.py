@@ -124,7 +124,9 @@ class Clip:
 
     def _length(self) -> float | None:
         if self.video.duration:
-            return float(self.video.duration * self.video.time_base)
+            length = float(self.video.duration * self.video.time_base)
+            # of an AVI that was cut off, FFmpeg reckons it by the size; its frames, which lie evenly, are in its header
+            return max(length, float(self.video.frames / self.rate)) if self.container.format.name == "avi" else length
         said = re.fullmatch(r"(\d+):(\d+):(\d+\.\d+)", self.video.metadata.get("DURATION", ""))  # Matroska
         if said:
             hours, minutes, seconds = said.groups()

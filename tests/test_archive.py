@@ -20,6 +20,8 @@ from allaprima.infer.cluster import FOLDER, stylize_archive
 from allaprima.infer.jobs import stylize
 from memory import PEAK
 
+ANEW = Controls(steady=False)  # each frame: then a video can be cut into parts
+
 fsspec = pytest.importorskip("fsspec")
 
 
@@ -90,18 +92,18 @@ def test_a_run_that_ends_early_goes_on_and_does_nothing_twice(tmp_path, tiny_mod
             raise Stop
 
     with pytest.raises(Stop):
-        painted(source, out, tiny_model, listener=stop_in_the_video)
+        painted(source, out, tiny_model, strength=ANEW, listener=stop_in_the_video)
     before = {path: path.stat() for path in out.rglob("*.*") if "manifest" not in path.name and path.is_file()}
     assert len(before) == 4 and not (out / "clip.mp4").exists()  # two pictures, two parts
     told = []
-    written = painted(source, out, tiny_model, listener=told.append)
+    written = painted(source, out, tiny_model, strength=ANEW, listener=told.append)
     assert sorted(written) == [str(out / name) for name in ("clip.mp4", "deep/0.png")]
     assert f"2 of 4 files are done already, as {out / FOLDER} says." in [e.text for e in told if isinstance(e, Warned)]
     for path, status in before.items():
         if "parts" not in str(path):
             assert (path.stat().st_ino, path.stat().st_mtime_ns) == (status.st_ino, status.st_mtime_ns)
-    assert painted(source, out, tiny_model) == []
-    painted(source, tmp_path / "undisturbed", tiny_model)
+    assert painted(source, out, tiny_model, strength=ANEW) == []
+    painted(source, tmp_path / "undisturbed", tiny_model, strength=ANEW)
     assert (out / "clip.mp4").read_bytes() == (tmp_path / "undisturbed" / "clip.mp4").read_bytes()
 
 
@@ -154,8 +156,8 @@ def test_what_can_not_be_read_is_named_and_the_rest_is_done(tmp_path, tiny_model
 def test_with_steady_strokes_a_video_is_not_cut(tmp_path, tiny_model):
     """Each frame needs the one before: the result is that of one machine."""
     source = archive(tmp_path / "in", pictures=1)
-    painted(source / "clip.mp4", tmp_path / "out", tiny_model, strength=Controls(steady=True))
-    stylize(source / "clip.mp4", tmp_path / "one.mp4", tiny_model, Controls(steady=True))
+    painted(source / "clip.mp4", tmp_path / "out", tiny_model, strength=Controls())
+    stylize(source / "clip.mp4", tmp_path / "one.mp4", tiny_model)
     (found, times), (expected, expected_times) = (
         clips.decoded(tmp_path / "out/clip.mp4"),
         clips.decoded(tmp_path / "one.mp4"),

@@ -77,7 +77,7 @@ def test_standard_input_and_output(tmp_path, tiny_model, kind):
 @pytest.mark.parametrize(
     "options, said",
     [
-        (["--steady"], b"need --video"),
+        (["--no-steady"], b"need --video"),
         (["-o", "map.png"], b"need --video"),
         (["--video", "x.mp4", "--size", "64x64"], b"--video is for steadiness"),
     ],

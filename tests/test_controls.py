@@ -189,7 +189,7 @@ def test_the_photos_texture_stays_out_where_the_painting_is_flat(photo):
     assert (return_detail(flat, photo, flat[:120, :160], small) == 90).all()
 
 
-def test_t_holds_strokes_still_and_lets_them_go(monkeypatch):
+def test_t_lets_strokes_go_and_holds_them_still(monkeypatch):
     seen, lines = pressed([*("t" + 20 * " ") * 2], monkeypatch)
-    assert [controls.steady for controls in seen][:3] == [False, True, False]
-    assert any("steady" in line for line in lines) and "steady" not in lines[0]
+    assert [controls.steady for controls in seen][:3] == [True, False, True]
+    assert any("steady" not in line for line in lines) and "steady" in lines[0]

@@ -14,6 +14,7 @@ import pyvirtualcam
 
 import clips
 import streams
+from allaprima.core.contract import Controls
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Warned
 from allaprima.infer import live
@@ -67,7 +68,7 @@ def test_what_comes_out_of_the_pipe_is_what_the_style_paints(tmp_path, tiny_mode
     piped = subprocess.run(
         ["ffmpeg", "-v", "error", "-i", source, *TO_NUT.split(), "-"], capture_output=True, check=True
     ).stdout
-    done = allaprima("live", "--pipe", "-q", "-m", tiny_model, input=piped)
+    done = allaprima("live", "--pipe", "-q", "-m", tiny_model, "--no-steady", input=piped)
     assert (done.returncode, done.stderr) == (0, b"")
     with av.open(io.BytesIO(piped)) as sent, av.open(io.BytesIO(done.stdout)) as got:
         assert got.format.name == "nut" and got.streams.video[0].codec_context.pix_fmt == "rgb24"
@@ -195,7 +196,9 @@ def loopback(monkeypatch):
 
 def test_a_virtual_camera_gets_what_is_painted(loopback):
     camera = Camera(size=(65, 49))
-    run_live([negative], camera.open, display=False, sinks=[VirtualCamera()], frames=12)
+    run_live(
+        [negative], camera.open, controls=Controls(steady=False), display=False, sinks=[VirtualCamera()], frames=12
+    )
     (device,) = loopback
     assert device.closed and device.size == (48, 64) and len(device.frames) == 12
     levels = [int(frame[0, 0, 0]) for frame in device.frames]

@@ -29,6 +29,8 @@ KINDS = {
     "vp9": ("clip.webm", {"codec": "libvpx-vp9", "deadline": "realtime", "cpu-used": "8"}),
 }
 
+ANEW = Controls(steady=False)  # each frame: then a video can be cut into parts
+
 
 def clip_of(kind, folder, frames=130):
     name, how = KINDS[kind]
@@ -60,7 +62,7 @@ def painted_in_parts(source, output, stylizer, seconds=1):
     files = []
     for number, span in enumerate(find_spans(source, seconds)):
         files.append(output.with_name(f"part-{number}.mp4"))
-        assert paint_part(source, files[-1], stylizer, Controls(), span) == span.frames
+        assert paint_part(source, files[-1], stylizer, ANEW, span) == span.frames
     return join_parts(source, files, output)
 
 
@@ -83,7 +85,7 @@ def test_a_joined_video_is_the_one_that_is_painted_at_once(tmp_path, tiny_model,
     monkeypatch.setitem(writer._ENCODER, "crf", "0")
     source, stylizer = clip_of(kind, tmp_path), Stylizer(tiny_model, threads=1)
     whole, joined = tmp_path / f"whole.{ending}", tmp_path / f"joined.{ending}"
-    stylize_video(source, whole, stylizer)
+    stylize_video(source, whole, stylizer, ANEW)
     assert painted_in_parts(source, joined, stylizer) == (130, [])
     (expected, times), (found, found_times) = clips.decoded(whole), clips.decoded(joined)
     assert found_times == times and len(found) == len(expected) == 130
@@ -122,6 +124,6 @@ def test_parts_of_other_encoders_are_not_joined(tmp_path, tiny_model, monkeypatc
     for number, span in enumerate(spans):
         monkeypatch.setitem(writer._ENCODER, "preset", ["superfast", "ultrafast"][number % 2])
         files.append(tmp_path / f"part-{number}.mp4")
-        paint_part(source, files[-1], stylizer, Controls(), span)
+        paint_part(source, files[-1], stylizer, ANEW, span)
     with pytest.raises(AllaprimaError, match="encoders that differ"):
         join_parts(source, files, tmp_path / "out.mp4")

@@ -6,6 +6,7 @@ import pytest
 
 import clips
 from allaprima import Controls, Stylizer
+from allaprima.commands.app import app
 from allaprima.infer import video
 from allaprima.infer.steadiness import Yardstick, paint_frames
 from allaprima.infer.steady import Steady
@@ -151,9 +152,20 @@ def test_any_size_is_taken(shape):
         assert steady(picture, 255 - picture).shape == picture.shape
 
 
+@pytest.mark.parametrize("options, controls", [([], Controls(steady=True)), (["--no-steady"], Controls(steady=False))])
+def test_videos_are_steady_unless_told_otherwise(tmp_path, tiny_model, options, controls):
+    source = clips.write_clip(tmp_path / "in.mp4", clips.panned(6, 96, 64))
+    app(
+        ["stylize", str(source), "-m", str(tiny_model), "-o", str(tmp_path / "out.mp4"), *options],
+        standalone_mode=False,
+    )
+    stylize_video(source, tmp_path / "expected.mp4", Stylizer(tiny_model), controls)
+    assert (tmp_path / "out.mp4").read_bytes() == (tmp_path / "expected.mp4").read_bytes()
+
+
 def test_a_video_by_several_workers_is_that_of_one_order(tmp_path, tiny_model, monkeypatch):
     source = clips.write_clip(tmp_path / "in.mp4", clips.panned(20, 320, 240), crf="1")
-    stylizer, controls = Stylizer(tiny_model, threads=4), Controls(steady=True)
+    stylizer, controls = Stylizer(tiny_model, threads=4), Controls()
     seen = []
 
     class Watched(Steady):
@@ -162,10 +174,10 @@ def test_a_video_by_several_workers_is_that_of_one_order(tmp_path, tiny_model, m
             return super().__call__(photo, *painted)
 
     monkeypatch.setattr(video, "Steady", Watched)
-    stylize_video(source, tmp_path / "out.mp4", stylizer, controls)
+    stylize_video(source, tmp_path / "out.mp4", stylizer)
     frames, shown = clips.decoded(source)[0], clips.decoded(tmp_path / "out.mp4")[0]
     assert all((a == b).all() for a, b in zip(seen, frames, strict=True))
-    expected, without = (paint_frames(stylizer, frames, how) for how in (controls, Controls()))
+    expected, without = (paint_frames(stylizer, frames, how) for how in (controls, Controls(steady=False)))
     assert len(shown) == 20
 
     def distance(others):
