@@ -1,12 +1,27 @@
 """What the machine at hand can compute with."""
 
 from collections.abc import Callable
+from inspect import unwrap
 from typing import Any
 
 import torch
 from torch.utils._pytree import tree_leaves, tree_map
 
 from allaprima.core.errors import AllaprimaError
+
+
+def _leave_out_compiler():
+    """Spare torch's optimizers (but its Adam) the compiler, which they load for two seconds or more to keep these out of it.
+
+    Where a torch keeps them out of it by another name, it is loaded as before.
+    """
+    optimizer = torch.optim.Optimizer
+    for method in (optimizer.add_param_group, optimizer.state_dict, optimizer.load_state_dict):
+        function = unwrap(method)
+        setattr(function, "__dynamo_disable", function)
+
+
+_leave_out_compiler()
 
 
 def default_device() -> torch.device:

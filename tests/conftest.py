@@ -1,6 +1,7 @@
 """What all tests share: the bundled photos, and a model file of a few kilobytes that keeps the contract."""
 
 import io
+import os
 import signal
 import sys
 from dataclasses import replace
@@ -12,6 +13,11 @@ from PIL import Image
 
 from allaprima.core.contract import Card
 from browsers import chromium, opened  # noqa: F401 - fixtures
+
+# Images for containers often forbid Python to keep what it compiled. Each process that a test starts would compile torch and
+# all else anew, for ten seconds or more.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # A shell starts background jobs with Ctrl-C ignored, and what they start inherits it: the tests of Ctrl-C would wait.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,5 +1,8 @@
 """train/soap.py against a float64 computation in numpy, and against torch's Adam where there is no basis."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -99,3 +102,18 @@ def test_the_first_turn_of_the_bases_makes_no_larger_step():
     found, _, _ = taken((16, 24, 3, 3), [(common + 0.3 * each).reshape(16, 24, 3, 3) for each in own])
     moved = np.sqrt(np.square(np.diff(found, axis=0)).mean((1, 2, 3, 4)))
     assert moved[soap.TURN_EVERY :].max() < 1.1 * moved[soap.TURN_EVERY - 1]
+
+
+def test_optimizers_leave_torchs_compiler_out():
+    """They would load it for seconds at the start of each training and comparison."""
+    code = (
+        "import sys, torch, allaprima.models.devices\n"
+        "from allaprima.train.soap import Soap\n"
+        "x = torch.ones(3, requires_grad=True)\n"
+        "x.square().sum().backward()\n"
+        "for optimizer in Soap([x], 0.1), torch.optim.LBFGS([x], max_iter=1):\n"
+        "    optimizer.step(*[lambda: x.square().sum()] * isinstance(optimizer, torch.optim.LBFGS))\n"
+        "    optimizer.load_state_dict(optimizer.state_dict())\n"
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
