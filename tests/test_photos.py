@@ -82,11 +82,11 @@ def test_processes_share_a_batch():
 
 
 def test_the_first_crops_are_smaller_and_a_continued_training_has_the_same():
-    settings, photos = replace(SMALL, steps=400, early_size=0.75), Photos(size=64)
+    settings, photos = replace(SMALL, steps=800, early_size=0.75), Photos(size=64)
     batches, again = (Batches(settings, crops_of(photos), lambda crops: None) for _ in range(2))
-    sides = [batches.at(step)[0].shape[-1] for step in range(400)]
-    assert set(sides[:150]) == {48} and set(sides[280:]) == {64} and set(sides[150:280]) == {48, 64}
-    assert [again.at(step)[0].shape[-1] for step in (200, 230, 260)] == [sides[step] for step in (200, 230, 260)]
+    sides = [batches.at(step)[0].shape[-1] for step in range(800)]
+    assert set(sides[:430]) == {48} and set(sides[690:]) == {64} and set(sides[430:690]) == {48, 64}
+    assert [again.at(step)[0].shape[-1] for step in (500, 560, 620)] == [sides[step] for step in (500, 560, 620)]
 
 
 def test_photos_from_a_video(tmp_path):

@@ -62,8 +62,21 @@ def test_batches_come_back_in_random_order(batch, ready):
 
 
 def test_the_first_crops_are_smaller():
+    """The middle one of those that choose from the last of them is at 0.7 of the training."""
     parts = [schedule.crop_part(LONG, number) for number in range(250)]
-    assert parts == [0.75] * 175 + [1.0] * 75
+    assert parts == [0.75] * (175 + 32) + [1.0] * (75 - 32)
+
+
+@given(steps=st.integers(1, 3000), batch=st.integers(1, 100), seed=st.integers(0, 9))
+def test_what_is_planned_for_is_what_chance_brings(steps, batch, seed):
+    settings = replace(LONG, steps=steps, batch=batch, seed=seed)
+    numbers = [schedule.batch_number(settings, step) for step in range(steps)]
+    early, late = schedule.planned(settings)
+    assert early[0] + late[0] == pytest.approx(steps)
+    for (expected, made), part in ((early, 0.75), (late, 1.0)):
+        used = [number for number in numbers if schedule.crop_part(settings, number) == part]
+        assert len(used) == pytest.approx(expected, rel=0.05, abs=40)
+        assert len(set(used)) == pytest.approx(made, rel=0.05, abs=40)
 
 
 def test_j_has_exploded_when_it_is_ten_times_that_of_the_first_steps():

@@ -2,6 +2,7 @@
 
 import os
 import time
+from bisect import bisect
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -24,7 +25,7 @@ from allaprima.train import ranks
 from allaprima.train.card import make_card
 from allaprima.train.checkpoint import checkpoint_of, damaged, read_checkpoint, snapshot_steps, write_checkpoint
 from allaprima.train.photos import Batches
-from allaprima.train.schedule import EARLY, REUSE
+from allaprima.train.schedule import planned
 from allaprima.train.settings import Settings, change, make_settings
 from allaprima.train.trainer import Diverged, Trainer
 
@@ -147,21 +148,27 @@ def begin(
 def _steps_in(minutes: float, trainer: Trainer) -> int:
     """How many steps so many minutes are, from short trainings: on the smaller crops of most steps and on whole ones.
 
-    Each is made with new batches, of which one step in REUSE needs one, and then with the same ones.
+    Each is made with new batches, and then with the same ones, so that what a batch takes is known too.
     """
-    _probe(trainer, _batches(trainer, 0))  # slower: a GPU is told of each kind of step then
-    seconds = 0.0
-    for part, steps in ((EARLY, 2**40), (1 - EARLY, 0)):
-        batches = _batches(trainer, steps)
+    _probe(trainer, _batches(trainer))  # slower: a GPU is told of each kind of step then
+    took = []
+    for part in (trainer.settings.early_size, 1.0):
+        batches = _batches(trainer, part)
         fresh, ready = _probe(trainer, batches), _probe(trainer, batches)
-        seconds += part * (ready + max(0.0, fresh - ready) / REUSE)
-    return ranks.of_first(lambda: max(1, round(60 * minutes / seconds)))
+        took.append((ready, max(0.0, fresh - ready)))
+
+    def seconds(steps):
+        plan = planned(replace(trainer.settings, steps=steps))
+        return sum(step * steps + batch * batches for (step, batch), (steps, batches) in zip(took, plan, strict=True))
+
+    most = 2 + int(60 * minutes / min(step for step, _ in took))
+    return ranks.of_first(lambda: max(1, bisect(range(most), 60 * minutes, lo=1, key=seconds) - 1))
 
 
-def _batches(trainer: Trainer, steps: int) -> Batches:
-    """The batches of a training of so many steps: of small crops in the beginning of a long one, else of whole ones."""
-    old = trainer.batches
-    return Batches(replace(trainer.settings, steps=steps), old.crops, old.targets, old.share)
+def _batches(trainer: Trainer, part=1.0) -> Batches:
+    """New batches, all of crops whose side is this part of the settings'."""
+    old, settings = trainer.batches, replace(trainer.settings, steps=2**40, early_size=part)  # all steps are early ones
+    return Batches(settings, old.crops, old.targets, old.share)
 
 
 def _probe(trainer: Trainer, batches: Batches) -> float:

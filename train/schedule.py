@@ -67,7 +67,7 @@ def steadied(settings: Settings, step: int) -> bool:
 def batch_number(settings: Settings, step: int) -> int:
     """Which batch a step uses: a random one of those that lie ready, so that each is used about REUSE times."""
     random = np.random.default_rng((settings.seed, step))
-    return oldest_batch(step) + int(random.integers(max(4, WAITING // settings.batch)))
+    return oldest_batch(step) + int(random.integers(waiting(settings)))
 
 
 def oldest_batch(step: int) -> int:
@@ -75,9 +75,33 @@ def oldest_batch(step: int) -> int:
     return step // REUSE
 
 
+def waiting(settings: Settings) -> int:
+    """How many batches a step chooses from."""
+    return max(4, WAITING // settings.batch)
+
+
 def crop_part(settings: Settings, number: int) -> float:
     """The side of the crops of batch `number`, as a part of `size`: smaller ones first."""
-    return settings.early_size if number * REUSE < EARLY * settings.steps else 1.0
+    return settings.early_size if _is_early(settings, number) else 1.0
+
+
+def _is_early(settings, number):
+    """Of steps that choose from this batch, and others, the middle one is among the EARLY ones."""
+    return REUSE * (number - waiting(settings) / 2) < EARLY * settings.steps
+
+
+def planned(settings: Settings) -> list[tuple[float, float]]:
+    """How many steps have smaller crops, and how many batches of them are made; the same for whole ones: what is expected
+    of the choice by chance."""
+    number, window, steps = (
+        np.arange(oldest_batch(settings.steps - 1) + waiting(settings)),
+        waiting(settings),
+        settings.steps,
+    )
+    last, first = (np.clip(REUSE * (number + later), 0, steps) for later in (1, 1 - window))
+    choose = last - first  # so many steps choose from a batch
+    made, early = 1 - (1 - 1 / window) ** choose, _is_early(settings, number)
+    return [(choose[part].sum() / window, made[part].sum()) for part in (early, ~early)]
 
 
 def exploded(history: list[dict[str, float]], J: float) -> bool:
