@@ -1,6 +1,7 @@
 """What a step asks of a GPU, looked at without one."""
 
 from contextlib import nullcontext
+from importlib import import_module
 from types import SimpleNamespace
 
 import pytest
@@ -65,6 +66,8 @@ def test_a_gpu_is_waited_for_once_in_ten_steps(monkeypatch):
     trainer.style_targets = {layer: target.to("meta") for layer, target in trainer.style_targets.items()}
     with pytest.warns(UserWarning, match="no-op"):  # weights for tensors without numbers
         trainer.start_over(3 * READ_EVERY)
+    import_module("torch.distributed.tensor")  # torch loads it within a step here, and reads what is replaced below
+
     # A GPU has these two, and this device does not.
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
     monkeypatch.setattr(torch, "Generator", lambda _: SimpleNamespace(manual_seed=lambda _: None))

@@ -11,7 +11,7 @@ from allaprima import Stylizer
 from allaprima.commands.app import main
 from allaprima.core.contract import Controls
 from allaprima.core.errors import AllaprimaError
-from allaprima.infer.steadiness import Steadiness, Yardstick, bench_video
+from allaprima.infer.steadiness import Steadiness, Yardstick, bench_video, paint_frames
 from allaprima.media import motion
 from allaprima.media.luminance import luminance
 from allaprima.media.pictures import read_rgb
@@ -93,10 +93,13 @@ def test_bench_video_measures_a_model_and_draws(tmp_path, tiny_model):
     source = clips.write_clip(tmp_path / "in.mp4", clips.panned(12, 96, 64))
     painted, yardstick = bench_video(tiny_model, source, tmp_path / "map.png", frames=10)
     assert len(yardstick.frames) == 10 and 0 < yardstick.certain <= 1
-    by_hand = yardstick.measure([Stylizer(tiny_model)(frame) for frame in yardstick.frames])
+    by_hand = yardstick.measure(paint_frames(Stylizer(tiny_model), yardstick.frames, Controls()))
     assert painted == by_hand and painted.near > 0 and painted.far > 0
+    anew, _ = bench_video(tiny_model, source, controls=Controls(steady=False), frames=10)
+    assert anew == yardstick.measure([Stylizer(tiny_model)(frame) for frame in yardstick.frames])
+    assert anew.near > 2 * painted.near
     assert read_rgb(tmp_path / "map.png").size == (3 * 96, 64)
-    photo, _ = bench_video(tiny_model, source, controls=Controls(0))
+    photo, _ = bench_video(tiny_model, source, controls=Controls(0, steady=False))
     assert photo.over(Yardstick(yardstick.frames).own).near == pytest.approx(1, rel=0.3)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4", "map.png"]
 
