@@ -4,9 +4,9 @@
     uv run --extra ray python benchmarks/archive.py -m wave --provider cuda
 
 A worker of one thread paints a 1920x1080 clip (H.264, 25 frames/s, with sound), each frame anew and cut in parts, and
-photos of 12 megapixels (JPEG): decoded, painted, encoded. What it takes of a core is the processor's time, which other programs do not add to.
-Then a Ray cluster of two nodes with one CPU each paints the same clip at 640x480 as one such node does: that is the time
-on the clock, and wants two cores with nothing else to do.
+photos of 12 megapixels (JPEG): decoded, painted, encoded. What it takes of a core is the processor's time, which other
+programs do not add to. Then a Ray cluster of two nodes with one CPU each paints the same clip at 640x480 as one such node
+does: that is the time on the clock, and wants two cores with nothing else to do.
 """
 
 import argparse

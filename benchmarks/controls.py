@@ -20,8 +20,7 @@ from page import publish, table  # noqa: E402
 
 import clips  # noqa: E402
 from allaprima.core.contract import Controls, parse_size  # noqa: E402
-from allaprima.infer.canvas import Camera  # noqa: E402
-from allaprima.infer.steady import Steady  # noqa: E402
+from allaprima.infer.steady import Painter  # noqa: E402
 from allaprima.infer.stylizer import Stylizer  # noqa: E402
 
 WAYS = {
@@ -43,13 +42,11 @@ def main():
 
     stylizer = Stylizer(options.model, threads=options.threads, one_size=True)
     cv2.setNumThreads(options.threads or cv2.getNumThreads())
-    times, steady, camera = {way: [] for way in WAYS}, Steady(), Camera()
+    times, painter = {way: [] for way in WAYS}, Painter()
     for photo in clips.panned(options.frames, *parse_size(options.size)):
         for way, controls in WAYS.items():
             began = time.process_time()
-            painted = stylizer(photo, controls, place=camera(photo) if controls.steady else None)
-            if controls.steady:
-                steady(photo, painted, camera.step)
+            painter(stylizer, photo, controls)
             times[way].append(1000 * (time.process_time() - began))
     rows = []
     for way, took in times.items():

@@ -47,15 +47,11 @@ def main():
 
     # The slow model gets a shorter clip: its rate settles within a few frames.
     frames = round(options.seconds * 25)
-    model, name, anew = (
-        Stylizer(options.model, threads=options.threads),
-        Path(options.model).stem,
-        Controls(steady=False),
-    )
+    model, anew = Stylizer(options.model, threads=options.threads), Controls(steady=False)
     runs = [
         ("no network", same, frames, anew),
-        (name, model, frames, Controls()),
-        (f"{name} --no-steady", model, frames, anew),
+        (model.name, model, frames, Controls()),
+        (f"{model.name} --no-steady", model, frames, anew),
     ]
     if options.against:
         other = Stylizer(options.against, threads=options.threads)

@@ -22,12 +22,11 @@ from allaprima.core.checks import check_kind, check_path, check_size, check_swit
 from allaprima.core.contract import Controls
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Advanced, Listener, Started, Warned, Wrote, ignore
-from allaprima.infer.canvas import Camera
 from allaprima.infer.library import find_style
 from allaprima.infer.modelcheck import read_model
 from allaprima.infer.modelfile import read_card
 from allaprima.infer.overlay import Meter, View, describe
-from allaprima.infer.steady import Steady
+from allaprima.infer.steady import Painter
 from allaprima.infer.stylizer import Stylizer
 from allaprima.media.clips import STANDARD_INPUT
 from allaprima.media.mailbox import Mailbox, Shot
@@ -258,15 +257,10 @@ class Live:
     # The second stage
 
     def _paint(self):
-        steady, camera = Steady(), Camera()
+        painter = Painter()
         while (shot := self.taken.get()) is not None:
-            stylizer, controls = self._stylizer(), self.controls
-            ours = isinstance(stylizer, Stylizer)
-            where = {"place": camera(shot.photo)} if controls.steady and ours else {}
-            painted = stylizer(shot.photo, controls, **where)
-            if controls.steady:
-                painted = steady(shot.photo, painted, camera.step, by=(stylizer, controls))
-            self.painted.put(replace(shot, painted=painted))
+            stylizer = self._stylizer()
+            self.painted.put(replace(shot, painted=painter(stylizer, shot.photo, self.controls)))
 
     def _stylizer(self):
         """The style that is chosen now; where its model can't be opened, the one that was in use."""

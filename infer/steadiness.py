@@ -17,8 +17,7 @@ from allaprima.core.contract import Controls
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.events import Advanced, Listener, Started, Wrote, ignore
 from allaprima.core.files import check_outputs
-from allaprima.infer.canvas import Camera
-from allaprima.infer.steady import Steady
+from allaprima.infer.steady import Painter
 from allaprima.infer.stylizer import Stylizer
 from allaprima.media import motion
 from allaprima.media.clips import Clip, Frame
@@ -132,11 +131,10 @@ def read_frames(source, count):
 
 def paint_frames(stylizer, frames, controls, listener: Listener = ignore):
     """What the stylizer paints of a clip's frames, in their order."""
-    painted, steady, camera = [], Steady(), Camera()
+    painted, painter = [], Painter()
     listener(Started("paint", len(frames), "frames", f"Painting {len(frames)} frames with {stylizer.name}."))
     for frame in frames:
-        new = stylizer(frame, controls, place=camera(frame) if controls.steady else None)
-        painted.append(steady(frame, new, camera.step) if controls.steady else new)
+        painted.append(painter(stylizer, frame, controls))
         listener(Advanced("paint", len(painted)))
     return painted
 

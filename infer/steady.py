@@ -17,6 +17,8 @@ from typing import Any
 import cv2
 import numpy as np
 
+from allaprima.infer.canvas import Camera
+from allaprima.infer.stylizer import Stylizer
 from allaprima.media import motion
 from allaprima.media.luminance import luminance
 
@@ -65,6 +67,26 @@ class Steady:
             now.shown = _kept(last, now, step)
         self._last = now
         return now.shown
+
+
+class Painter:
+    """Called with each frame in its order, `painter(stylizer, photo, controls)` is the frame painted: steadily where the controls
+    say so, on a canvas that goes along with the camera.
+
+    stylizer: a Stylizer, or anything called as stylizer(rgb, controls), which paints on a canvas that stands still.
+    """
+
+    def __init__(self):
+        self._steady, self._camera = Steady(), Camera()
+
+    def __call__(self, stylizer, photo, controls):
+        if not controls.steady:
+            return stylizer(photo, controls)
+        if isinstance(stylizer, Stylizer):
+            painted = stylizer(photo, controls, place=self._camera(photo))
+        else:
+            painted = stylizer(photo, controls)
+        return self._steady(photo, painted, self._camera.step, by=(stylizer, controls))
 
 
 def _kept(last, now, step):

@@ -159,7 +159,7 @@ def _steps_in(minutes: float, trainer: Trainer) -> int:
 
     def seconds(steps):
         plan = planned(replace(trainer.settings, steps=steps))
-        return sum(step * steps + batch * batches for (step, batch), (steps, batches) in zip(took, plan, strict=True))
+        return sum(step * used + batch * made for (step, batch), (used, made) in zip(took, plan, strict=True))
 
     most = 2 + int(60 * minutes / min(step for step, _ in took))
     return ranks.of_first(lambda: max(1, bisect(range(most), 60 * minutes, lo=1, key=seconds) - 1))

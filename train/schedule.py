@@ -93,11 +93,8 @@ def _is_early(settings, number):
 def planned(settings: Settings) -> list[tuple[float, float]]:
     """How many steps have smaller crops, and how many batches of them are made; the same for whole ones: what is expected
     of the choice by chance."""
-    number, window, steps = (
-        np.arange(oldest_batch(settings.steps - 1) + waiting(settings)),
-        waiting(settings),
-        settings.steps,
-    )
+    window, steps = waiting(settings), settings.steps
+    number = np.arange(oldest_batch(steps - 1) + window)
     last, first = (np.clip(REUSE * (number + later), 0, steps) for later in (1, 1 - window))
     choose = last - first  # so many steps choose from a batch
     made, early = 1 - (1 - 1 / window) ** choose, _is_early(settings, number)
