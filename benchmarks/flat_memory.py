@@ -37,7 +37,7 @@ WORK = {  # kind: (how many, of what)
     "requests": (10_000, "requests"),
 }
 NOTE = """Resident memory of the process; of a server, with the processes in which it reads pictures. Pictures and frames have
-160x120 pixels, crops 128. The second half of a training has second views and, from 0.7 on, larger crops.
+160x120 pixels, crops 128. A training has second views from a tenth of its steps on and, from 0.7 on, larger crops.
 
 """
 FIRST = 0.1  # the part of the work after which memory should not grow

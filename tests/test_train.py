@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from allaprima.core.errors import AllaprimaError
 from allaprima.models.perceptual import weighted_sum
 from allaprima.models.transformer import start_of, transformer
-from allaprima.train.loss import added_weights, grid_cost, second_view, view_cost
+from allaprima.train.loss import Cut, added_weights, grid_cost, second_view, view_cost
 from allaprima.train.schedule import ABREAST
 from allaprima.train.settings import change
 from allaprima.train.trainer import Diverged, Trainer
@@ -47,7 +47,7 @@ def test_the_loss_is_a_sum_of_named_terms():
         if step % ABREAST == 0:
             weights = trainer.objective.weights  # those of all steps that are computed side by side
         row = trainer.step()
-        view = [] if trainer.done < 4 else ["noise" if trainer.done % 2 else "motion"]  # from half of the steps on
+        view = [] if trainer.done < 2 else ["noise" if trainer.done % 2 else "motion"]  # from a tenth of the steps on
         assert list(row) == ["J", "content", "style", "tv", *view, "grid"] and row == trainer.history[-1]
         assert row["J"] == pytest.approx(weighted_sum(weights, row), rel=1e-6)
     assert added_weights(SMALL, 3) == {"motion": SMALL.motion, "grid": SMALL.evenness}
@@ -103,6 +103,30 @@ def test_a_picture_in_training_has_more_of_its_photo_around_it():
         assert torch.equal(shown, photos[..., before:-after, before:-after])
         reflected = shown.flip(3)[..., -1 - before : -1]
         assert (photos[:, :, before:-after, :before] - reflected).abs().mean() > 0.02
+
+
+def test_a_picture_is_cut_and_led_back_into_its_range():
+    """A value beyond 0..1 has the gradient that leads back alone, by hand; the others have all of theirs."""
+    pictures = torch.tensor([-0.5, -0.5, 0.0, 0.4, 1.0, 1.5, 1.5], dtype=torch.float64, requires_grad=True)
+    cut, uphill = Cut.apply(pictures), torch.tensor([1.0, -1.0, 2.0, 3.0, -2.0, 1.0, -1.0], dtype=torch.float64)
+    assert cut.tolist() == [0, 0, 0, 0.4, 1, 1, 1]
+    assert torch.autograd.grad(cut, pictures, uphill)[0].tolist() == [0, -1, 2, 3, -2, 1, 0]
+
+
+@pytest.mark.parametrize("step", [2, 28, 29], ids=["one view", "noise", "motion"])
+def test_the_costs_are_those_of_pictures_as_files_have_them(step, monkeypatch):
+    """What a network paints beyond 0..1 is not seen: it would buy style that no file has."""
+    trainer = Trainer(STYLE, change(SMALL, {"steps": 30}), "cpu")
+    photos, targets, view = trainer.views(step)
+
+    def costs(painted):
+        monkeypatch.setattr(trainer.network, "forward", lambda inputs, framed: painted(trainer.network.middle(inputs)))
+        return trainer.costs(trainer.network, photos, targets, view)
+
+    beyond_costs, cut_costs = costs(lambda x: 3 * x - 1), costs(lambda x: (3 * x - 1).clamp(0, 1))
+    assert list(beyond_costs) == list(cut_costs) and (view is None) == (step == 2)
+    for name, cost in beyond_costs.items():
+        torch.testing.assert_close(cost, cut_costs[name])
 
 
 def test_a_second_view_is_a_function_of_the_seed_and_the_step():

@@ -3,8 +3,9 @@
     loss = alpha * content + beta * style + tv * TV                      J, as models/perceptual.py defines it
          + beta * (stability * noise + motion * motion + evenness * grid)         what a training adds, below
 
-J is reported without what is added, so that a network and the optimizer are measured by the same number. What is added
-grows with beta, as J does: by a weight of its own it would cost a painting of a low beta far more of its strokes.
+All terms are those of pictures as files have them, cut to 0..1 (`Cut`), as the optimizer's are. J is reported without what
+is added, so that a network and the optimizer are measured by the same number. What is added grows with beta, as J does: by a
+weight of its own it would cost a painting of a low beta far more of its strokes.
 """
 
 from typing import NamedTuple
@@ -21,6 +22,24 @@ NOISE = 2 / 255  # standard deviation of the noise on photos that pictures shoul
 SHIFT = 1 / 8  # part of a crop's side by which a second view moves at the most
 EDGE = 1 / 16  # part of it that the border of a view reaches, which is not compared
 EXPOSURE = 0.1  # how much brighter or darker a second view that moves is, at the most
+
+
+class Cut(torch.autograd.Function):
+    """Pictures cut to 0..1: what a network paints beyond is not seen, and would buy style that no file has.
+
+    The gradient of a value that is cut passes where a step down it leads back, and is 0 where it leads further away.
+    """
+
+    @staticmethod
+    def forward(ctx, pictures):
+        ctx.save_for_backward(pictures)
+        return pictures.clamp(0, 1)
+
+    @staticmethod
+    def backward(ctx, *gradients):
+        (pictures,), (gradient,) = ctx.saved_tensors, gradients
+        away = ((pictures < 0) & (gradient > 0)) | ((pictures > 1) & (gradient < 0))
+        return gradient.masked_fill(away, 0)
 
 
 class View(NamedTuple):

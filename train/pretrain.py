@@ -18,6 +18,7 @@ from allaprima.core.files import write_atomically
 from allaprima.media.pictures import read_rgb
 from allaprima.models.perceptual import PerceptualLoss, balance
 from allaprima.models.tensors import as_style
+from allaprima.train.loss import Cut
 from allaprima.train.settings import Settings
 from allaprima.train.trainer import BALANCE, BALANCE_SEED, OPTIMIZERS, Trainer, objective_of
 
@@ -82,7 +83,7 @@ class ManyStyles(Trainer):
         return super().crops(count, seed, self.settings.early_size, share)
 
     def costs(self, network, photos, content_targets, view):
-        stylized = functional_call(network, self.style.parameters, (photos,), {"framed": True})
+        stylized = Cut.apply(functional_call(network, self.style.parameters, (photos,), {"framed": True}))
         parts = self.style.loss.parts(stylized, content_targets, self.style.targets)
         return {name: parts[name] for name in self.of_J}
 

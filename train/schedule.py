@@ -17,7 +17,7 @@ STEER = 0.1, 0.8  # parts of the steps between which beta is steered
 SEEN = 50  # steps whose mean costs steer it: one photo says little
 BETAS = 0.5, 60.0  # the range that it is steered in
 BOLDNESS = 3.0  # content over style cost of a picture that is painted and still shows its photo
-STEADY = 0.5  # part of the steps from which on pictures are kept from changing with noise and motion
+STEADY = 0.1  # part of the steps from which on pictures are kept from changing with noise and motion
 ABREAST = 2  # steps whose gradients are computed side by side on a CPU, all from the same weights
 GRADIENT = 1e6  # norm that gradients are cut to
 NO_PICTURE = 1e3  # value of a pixel, 0..1 in a picture, that only a network which has diverged paints
@@ -60,7 +60,7 @@ def steered(settings: Settings, history: list[dict[str, float]], beta: float) ->
 
 
 def steadied(settings: Settings, step: int) -> bool:
-    """Whether a step has a second view: not in the first half, in which its picture takes a third of the time."""
+    """Whether a step has a second view: not while the first shapes appear."""
     return step >= STEADY * settings.steps
 
 

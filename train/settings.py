@@ -75,7 +75,7 @@ class Settings:
         5.0, OBJECTIVE, "Weight of the style cost; when given, it is fixed and stylization is not used.", least=0
     )
     stylization: float = _setting(
-        0.75,
+        0.95,
         OBJECTIVE,
         "How far from the photo a style may go: beta is raised until the content cost is three times the style cost that is "
         "left, but not beyond this content cost, where 1 is that of another photo; 0 leaves beta as it is.",

@@ -25,7 +25,7 @@ from allaprima.models.tensors import read_style
 from allaprima.models.transformer import Transformer, start_of, transformer
 from allaprima.train import ranks, schedule
 from allaprima.train.checkpoint import network_weights
-from allaprima.train.loss import View, added_weights, grid_cost, second_view, view_cost, viewed
+from allaprima.train.loss import Cut, View, added_weights, grid_cost, second_view, view_cost, viewed
 from allaprima.train.photos import Batches, Photos
 from allaprima.train.settings import Settings
 from allaprima.train.soap import BETAS, Soap
@@ -221,7 +221,7 @@ class Trainer:
         # on a CPU the network gains nothing from bfloat16
         with torch.autocast(self.device.type, self.loss.network.dtype, enabled=self.device.type == "cuda"):
             pictures = network(inputs, framed=True)
-        stylized, *seen = pictures.float().split(len(photos))
+        stylized, *seen = Cut.apply(pictures.float()).split(len(photos))
         added = {view.term: view_cost(stylized, seen[0], view)} if view else {}
         parts = self.loss.parts(stylized, content_targets, self.style_targets)
         if self.settings.evenness:
