@@ -28,7 +28,7 @@ from allaprima.train.schedule import ABREAST, REUSE, WAITING
 from allaprima.train.settings import BUNDLED, Settings, change
 from allaprima.train.trainer import Trainer
 
-STEPS = 2200  # of the training that the timed steps are the first of: they do not look at noise yet
+STEPS = 2200  # of the training that the timed steps are the first of: they have no second views yet
 WARM = WAITING // 2  # steps until batches come back as often as they will
 
 PLAIN = "live, a photo a step, torch's convolutions in the loss network"
@@ -138,7 +138,7 @@ def main():
     note = (
         f"{arguments.batch} photos of {arguments.size} px a step, or one, median of {arguments.rounds} rounds. The plain loop is "
         "float32 with a DataLoader; the whole loss network sees the photo and the picture. Photos, layers and the weights of "
-        "the loss network are the same for all. The steps are of the first half of a training, which looks at no noise."
+        "the loss network are the same for all. The steps are of the first tenth of a training, which has no second views."
     )
     publish("Training", f"{note}\n\n{table(['loop', 'photos/s', 'ratio'], rows)}", arguments.write)
 
