@@ -1,20 +1,36 @@
 """A studio of its own for a test: `allaprima studio` on an empty library, asked over HTTP."""
 
 import json
+import os
 import re
 import subprocess
 import sys
 import time
 import urllib.request
+from pathlib import Path
 from urllib.error import HTTPError
+
+TESTS = Path(__file__).parent
 
 
 class Studio:
-    """A running `allaprima studio`. address: of its page."""
+    """A running `allaprima studio`, whose trainings are small (small_worker.py). address: of its page."""
 
     def __init__(self, library, *options):
-        command = [sys.executable, "-m", "allaprima", "studio", "--port", "0", "--no-browser", "--library", library]
-        self.process = subprocess.Popen([*map(str, command), *options], stderr=subprocess.PIPE, text=True)
+        command = [
+            sys.executable,
+            TESTS / "small_studio.py",
+            "studio",
+            "--port",
+            0,
+            "--no-browser",
+            "--library",
+            library,
+        ]
+        finds_worker = os.environ | {"PYTHONPATH": str(TESTS)}
+        self.process = subprocess.Popen(
+            [*map(str, command), *options], stderr=subprocess.PIPE, text=True, env=finds_worker
+        )
         said = self.process.stderr.readline()
         found = re.search(r"http://\S+/", said)
         if not found:

@@ -20,13 +20,13 @@ from allaprima.models.transformer import transformer
 from allaprima.train.checkpoint import checkpoint_of, snapshot_steps, write_checkpoint
 from allaprima.train.run import Stopped, train_style
 from allaprima.train.settings import Settings
-from conftest import PHOTOS, ROOT
+from conftest import PHOTOS
+from training import LIGHT, STYLE
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-STYLE = ROOT / "examples" / "styles" / "starry_night.jpg"
-SMALL = Settings(steps=6, batch=1, size=64, style_size=64, warmup=2)
+SMALL = Settings(steps=6, batch=1, size=64, style_size=64, warmup=2, **LIGHT)
 
 
 def tensors(file):

@@ -10,6 +10,7 @@ from PIL import Image
 from conftest import PHOTOS
 
 PHOTO, PAINTING = PHOTOS / "chelsea.jpg", PHOTOS / "coffee.jpg"
+LAYERS = "--content-layers relu2_2 --style-layers relu1_2"
 COMMANDS = {
     "models": "models",
     "stylize": f"stylize {PHOTO} -m MODEL -o out.jpg",
@@ -17,7 +18,7 @@ COMMANDS = {
     "live": "live clip.mp4 -m MODEL --no-display",
     "compare": f"compare {PHOTO} -m MODEL --style {PAINTING} --size 32 --iterations 1",
     "inspect": f"inspect loss {PHOTO} -m MODEL --style {PAINTING} --size 64",
-    "train": f"train {PAINTING} -o out.onnx --steps 1 --size 64 --style-size 64 --photos small",
+    "train": f"train {PAINTING} -o out.onnx --steps 1 --size 64 --style-size 64 --photos small {LAYERS}",
 }
 IMPORTS = ["allaprima.infer.stylizer", "allaprima.commands.app"]
 

@@ -9,7 +9,7 @@ from PIL import Image
 from allaprima.commands import crews
 from allaprima.commands.crews import Job, make_jobs, train_apart
 from allaprima.core.events import Advanced, Warned, ignore
-from allaprima.train import trainer
+from allaprima.train import run, trainer
 from allaprima.train.checkpoint import checkpoint_of
 from allaprima.train.settings import change
 from allaprima.train.trainer import Trainer
@@ -21,12 +21,14 @@ WORK = crews._work
 # Both optimizers divide gradients by their size: at the rate of a real training, a rounding in a sum of two halves is soon
 # another network, as on another machine. SOAP begins with a basis that such a rounding turns; so this is Adam. The loss
 # network ends after four convolutions: it is the processes that are looked at.
-QUICK = change(SMALL, {"steps": 64, "snapshots": True, "content_layers": "relu2_2", "style_layers": "relu1_2"})
+KEPT = 10  # steps between two checkpoints
+QUICK = change(SMALL, {"steps": 24, "snapshots": True, "style_layers": "relu1_2"})
 EVEN = change(QUICK, {"optimizer": "adam", "learning_rate": 2e-5, "warmup": 0})
 
 
 def in_float32(*arguments):
     """The life of a process of a crew, all in float32."""
+    run.KEEP_EVERY = KEPT
     trainer.fast_dtype = lambda device: torch.float32
     WORK(*arguments)
 
@@ -49,16 +51,16 @@ def test_two_processes_with_half_a_batch_are_one_with_the_whole(undisturbed, mon
     monkeypatch.setattr(trainer, "fast_dtype", lambda device: torch.float32)
     whole = Trainer(STYLE, EVEN, "cpu")
     begun = [parameter.detach().clone() for parameter in whole.network.parameters()]
-    for _ in range(20):
+    for _ in range(15):
         whole.step()
-    found = weights(checkpoint_of(undisturbed).with_name("snapshot-000020.safetensors"))
+    found = weights(checkpoint_of(undisturbed).with_name("snapshot-000015.safetensors"))
     for name, parameter in whole.network.named_parameters():
         assert (parameter - found[name]).abs().max() < 1e-5, name
     assert min((now - old).abs().max() for now, old in zip(whole.network.parameters(), begun, strict=True)) > 1e-4
     for name, average in whole.network.named_buffers():
         if "running" in name:
             torch.testing.assert_close(average, found[name], rtol=1e-3, atol=1e-4)
-    costs = weights(checkpoint_of(undisturbed))["history"][:20]
+    costs = weights(checkpoint_of(undisturbed))["history"][:15]
     torch.testing.assert_close(whole.state()[0]["history"], costs, rtol=1e-3, atol=0)
 
 
@@ -68,7 +70,7 @@ def test_a_crew_goes_on_when_a_process_is_killed(undisturbed, tmp_path):
 
     def listen(event):
         told.append(event)
-        if isinstance(event, Advanced) and event.done == 55 and not deaths():
+        if isinstance(event, Advanced) and event.done == 15 and not deaths():
             active_children()[-1].kill()
 
     def deaths():
@@ -77,7 +79,7 @@ def test_a_crew_goes_on_when_a_process_is_killed(undisturbed, tmp_path):
     output = train_by_two(tmp_path / "x.onnx", listen)
     assert len(deaths()) == 1 and "died (" in deaths()[0]
     done = [event.done for event in told if isinstance(event, Advanced)]
-    assert done[:55] == [*range(1, 56)] and done[-14:] == [*range(51, 65)]
+    assert done[:15] == [*range(1, 16)] and done[-14:] == [*range(11, 25)]
     wanted, found = weights(checkpoint_of(undisturbed)), weights(checkpoint_of(output))
     assert wanted.keys() == found.keys() and all(torch.equal(wanted[key], found[key]) for key in wanted)
 
@@ -90,7 +92,6 @@ def test_several_paintings_are_trained_by_a_few_processes(tmp_path, monkeypatch,
         Image.open(STYLE).rotate(90 * number).save(tmp_path / str(number) / "starry.png")
     paintings, styles = sorted(tmp_path.glob("?/*.png")), tmp_path / "styles"
     arguments = ["train", *paintings, "-o", styles, "--steps", 2, *SMALL_OPTIONS]
-    arguments += ["--content-layers", "relu2_2", "--style-layers", "relu1_2"]
     code, said = run_cli(monkeypatch, capsys, *arguments)
     names = ["starry-2.onnx", "starry-3.onnx", "starry.onnx"]
     assert code == 0 and sorted(path.name for path in styles.glob("*.onnx")) == names and said.count("Wrote ") == 3

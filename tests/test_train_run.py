@@ -4,6 +4,7 @@ import io
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -19,7 +20,8 @@ from allaprima.core.events import Advanced, Started, Warned, Wrote
 from allaprima.train import run, schedule, soap
 from allaprima.train.card import make_card
 from allaprima.train.checkpoint import checkpoint_of, read_checkpoint, saved_settings, write_checkpoint
-from allaprima.train.settings import BUNDLED, BUNDLED_HELD_OUT
+from allaprima.train.photos import Photos
+from allaprima.train.settings import BUNDLED
 from allaprima.train.trainer import Diverged, Trainer
 from training import SMALL, STYLE, after, weights
 
@@ -45,10 +47,11 @@ def test_training_leaves_a_model_file_with_all_that_it_was_trained_with(trained)
     card, settings = card_of(output), card_of(output).settings
     assert (card.name, card.credit, card.licence) == ("Small", "Vincent van Gogh", "CC0-1.0")
     assert card.objective["style"].keys() == SMALL.style_layers.keys()
-    assert set(card.losses["held_out"]) == set(BUNDLED_HELD_OUT)
+    assert set(card.losses["held_out"]) == set(Photos(SMALL.photos).names)
     painting, thumbnail = (Image.open(io.BytesIO(jpeg)) for jpeg in (card.painting, card.thumbnail))
     assert max(painting.size) == SMALL.style_size == max(thumbnail.size) and not card.grams
-    assert {name: settings[name] for name in SMALL.to_dict()} == SMALL.to_dict()
+    named = SMALL.to_dict() | {"photos": Path(SMALL.photos).name}
+    assert {name: settings[name] for name in named} == named
     assert settings["fixed"]["schedule"]["settle"] == list(schedule.SETTLE)
     assert settings["fixed"]["loss"] == {
         "noise": 2 / 255,
