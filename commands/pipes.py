@@ -5,6 +5,7 @@ import sys
 from contextlib import contextmanager
 from glob import glob
 
+from allaprima.commands import terminal
 from allaprima.core.errors import AllaprimaError
 from allaprima.core.files import temporary_folder
 
@@ -31,7 +32,7 @@ def through_pipes(sources, output, run) -> None:
             f"{source} stands for several files, and standard output is for one: give a folder instead."
         )
     check_pipes("-" in sources, output in (None, "-"))
-    with temporary_folder() as folder, _named(folder / "stdin", "standard input"):
+    with temporary_folder() as folder, _named(folder):
         if source == "-":
             source = folder / "stdin"
             source.write_bytes(sys.stdin.buffer.read())
@@ -44,9 +45,13 @@ def through_pipes(sources, output, run) -> None:
 
 
 @contextmanager
-def _named(file, name):
-    """Errors that are about `file`, which the user has not made, speak of `name`."""
+def _named(folder):
+    """What is said of the files in this folder, which the user has not made, speaks of what they are to the user."""
+    terminal.names |= {os.path.join(folder, "stdin"): "standard input"}
+    terminal.names |= {os.path.join(folder, "out", ""): "standard output, as "}
     try:
         yield
     except AllaprimaError as error:
-        raise AllaprimaError(str(error).replace(str(file), name)) from error
+        raise AllaprimaError(terminal.visible(error)) from error
+    finally:
+        terminal.names.clear()

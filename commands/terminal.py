@@ -37,9 +37,15 @@ def _as_it_is(error):
 _ESCAPED = {code: repr(chr(code))[1:-1] for code in (*range(32), *range(127, 160))}
 
 
+names: dict[str, str] = {}  # what the user knows files by that are not theirs, by path
+
+
 def visible(text: object) -> str:
     """The text in one line, with no character that a terminal obeys."""
-    return str(text).translate(_ESCAPED)
+    text = str(text)
+    for path, name in names.items():
+        text = text.replace(path, name)
+    return text.translate(_ESCAPED)
 
 
 def result(line) -> None:

@@ -57,6 +57,7 @@ def test_printing_never_fails(tmp_path, tiny_model, console):
 def test_standard_input_and_output(tmp_path, tiny_model, kind):
     done = allaprima("stylize", "-", "-m", tiny_model, "-s", "0", stdin=encoded(kind))
     assert done.returncode == 0, done.stderr
+    assert b"Stylizing standard input to standard output, as stdin." in done.stderr
     image = Image.open(io.BytesIO(done.stdout))
     assert image.format == kind and image.size == (24, 20)
     assert np.abs(np.asarray(image.convert("RGB")).astype(int) - (200, 120, 40)).max() < 12
