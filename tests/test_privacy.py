@@ -16,8 +16,8 @@ COMMANDS = {
     "stylize": f"stylize {PHOTO} -m MODEL -o out.jpg",
     "bench": "bench -m MODEL --size 64x64 --runs 1",
     "live": "live clip.mp4 -m MODEL --no-display",
-    "compare": f"compare {PHOTO} -m MODEL --style {PAINTING} --size 32 --iterations 1",
-    "inspect": f"inspect loss {PHOTO} -m MODEL --style {PAINTING} --size 64",
+    "compare": f"compare {PHOTO} -m wave --size 32 --iterations 1",
+    "inspect": f"inspect loss {PHOTO} -m wave --size 64",
     "train": f"train {PAINTING} -o out.onnx --steps 1 --size 64 --style-size 64 --photos small {LAYERS}",
 }
 IMPORTS = ["allaprima.infer.stylizer", "allaprima.commands.app"]
