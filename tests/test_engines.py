@@ -62,9 +62,13 @@ def test_the_faster_engine_goes_on_and_both_paint_what_python_paints(opened, tmp
 
 
 def test_a_camera_that_is_asked_for_at_once_stays(chromium, tmp_path):
-    """And does not give way to the example, which comes once the wall is there."""
+    """Before the page is ready; and it does not give way to the example, which comes once the wall is there."""
     studio = Studio(tmp_path / "library")
     page = chromium.new_context(permissions=["camera"]).new_page()
+    page.add_init_script(
+        """const workers = navigator.serviceWorker, register = workers.register.bind(workers);
+        workers.register = (file) => new Promise((resolve) => setTimeout(resolve, 2000)).then(() => register(file));"""
+    )
     page.goto(studio.address)
     page.click("#camera")
     painted(page, "frames/s")

@@ -17,8 +17,9 @@ KINDS = {".py", ".md", ".toml", ".html", ".js", ".cjs", ".css"}
 @pytest.fixture
 def editor(monkeypatch):
     """What an editor knows in the checkout: `editor(code)` is a jedi script in the project."""
-    project = jedi.Project(ROOT)
-    return lambda code: jedi.Script(code, path=ROOT / "unsaved.py", project=project)
+    # its usual environment leaves a process behind
+    how = {"project": jedi.Project(ROOT), "environment": jedi.InterpreterEnvironment()}
+    return lambda code: jedi.Script(code, path=ROOT / "unsaved.py", **how)
 
 
 def test_an_editor_completes_the_public_names(editor):

@@ -356,16 +356,16 @@ function listen() {
 }
 
 async function begin() {
+  listen(); // before all that takes its time: who is quick is heard
   // Threads need a page that is isolated from others; where the host can't say so, the service worker does.
   if ("serviceWorker" in navigator && self.isSecureContext) {
     const known = navigator.serviceWorker.controller;
     await navigator.serviceWorker.register("sw.js").then(() => navigator.serviceWorker.ready, () => {});
-    if (!known && !self.crossOriginIsolated && !sessionStorage.getItem("isolated")) {
+    if (!known && !self.crossOriginIsolated && !sessionStorage.getItem("isolated") && !source && !opening) {
       sessionStorage.setItem("isolated", "tried");
       return location.reload();
     }
   }
-  listen();
   await hang();
   if (await hasStudio()) {
     startConvert();
