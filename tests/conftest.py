@@ -4,7 +4,6 @@ import io
 import os
 import signal
 import sys
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import allaprima.insight  # noqa: F401 - has a folder for matplotlib's list of fonts, for the processes of tests too
 from allaprima.core.contract import Card
 from browsers import chromium, opened  # noqa: F401 - fixtures
 
@@ -19,11 +19,6 @@ from browsers import chromium, opened  # noqa: F401 - fixtures
 # all else anew, for ten seconds or more.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
-
-# matplotlib lists the fonts of the machine anew for each process that has no folder to keep the list in.
-if "MPLCONFIGDIR" not in os.environ:
-    _fonts = tempfile.TemporaryDirectory()
-    os.environ["MPLCONFIGDIR"] = _fonts.name
 
 # A shell starts background jobs with Ctrl-C ignored, and what they start inherits it: the tests of Ctrl-C would wait.
 signal.signal(signal.SIGINT, signal.default_int_handler)

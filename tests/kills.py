@@ -81,10 +81,10 @@ async def _trainings(library: Path) -> None:
     """Two trainings in the studio's line, added where they are not there, until both are done."""
     from allaprima.serve import trainings
     from allaprima.serve.library import Library
+    from studios import train_small
     from training import STYLE
 
-    trainings.WORKER = "small_worker"  # beside this file
-    os.environ["PYTHONPATH"] = str(Path(__file__).parent)
+    train_small()
     line = trainings.Trainings(Library(library))
     line.load()
     for name in ("first", "second"):

@@ -1,8 +1,8 @@
 """`allaprima studio` for tests: its trainings are small."""
 
 from allaprima.commands.app import main
-from allaprima.serve import trainings
+from studios import train_small
 
 if __name__ == "__main__":
-    trainings.WORKER = "small_worker"  # beside this file
+    train_small()
     main()

@@ -10,7 +10,15 @@ import urllib.request
 from pathlib import Path
 from urllib.error import HTTPError
 
+from allaprima.serve import trainings
+
 TESTS = Path(__file__).parent
+
+
+def train_small() -> None:
+    """From now on, the trainings of this process's studio are small."""
+    trainings.WORKER = "small_worker"  # beside this file
+    os.environ["PYTHONPATH"] = str(TESTS)
 
 
 class Studio:
@@ -21,16 +29,12 @@ class Studio:
             sys.executable,
             TESTS / "small_studio.py",
             "studio",
-            "--port",
-            0,
+            "--port=0",
             "--no-browser",
             "--library",
             library,
         ]
-        finds_worker = os.environ | {"PYTHONPATH": str(TESTS)}
-        self.process = subprocess.Popen(
-            [*map(str, command), *options], stderr=subprocess.PIPE, text=True, env=finds_worker
-        )
+        self.process = subprocess.Popen([*map(str, command), *options], stderr=subprocess.PIPE, text=True)
         said = self.process.stderr.readline()
         found = re.search(r"http://\S+/", said)
         if not found:

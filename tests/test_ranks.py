@@ -17,11 +17,11 @@ from training import SMALL, SMALL_OPTIONS, STYLE, run_cli, weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 WORK = crews._work
+KEPT = 10  # steps between two checkpoints
 
 # Both optimizers divide gradients by their size: at the rate of a real training, a rounding in a sum of two halves is soon
 # another network, as on another machine. SOAP begins with a basis that such a rounding turns; so this is Adam. The loss
 # network ends after four convolutions: it is the processes that are looked at.
-KEPT = 10  # steps between two checkpoints
 QUICK = change(SMALL, {"steps": 24, "snapshots": True, "style_layers": "relu1_2"})
 EVEN = change(QUICK, {"optimizer": "adam", "learning_rate": 2e-5, "warmup": 0})
 

@@ -20,8 +20,7 @@ from allaprima.core.events import Advanced, Started, Warned, Wrote
 from allaprima.train import run, schedule, soap
 from allaprima.train.card import make_card
 from allaprima.train.checkpoint import checkpoint_of, read_checkpoint, saved_settings, write_checkpoint
-from allaprima.train.photos import Photos
-from allaprima.train.settings import BUNDLED
+from allaprima.train.settings import BUNDLED, BUNDLED_HELD_OUT
 from allaprima.train.trainer import Diverged, Trainer
 from training import SMALL, STYLE, after, weights
 
@@ -47,7 +46,7 @@ def test_training_leaves_a_model_file_with_all_that_it_was_trained_with(trained)
     card, settings = card_of(output), card_of(output).settings
     assert (card.name, card.credit, card.licence) == ("Small", "Vincent van Gogh", "CC0-1.0")
     assert card.objective["style"].keys() == SMALL.style_layers.keys()
-    assert set(card.losses["held_out"]) == set(Photos(SMALL.photos).names)
+    assert set(card.losses["held_out"]) == {"china.jpg"}
     painting, thumbnail = (Image.open(io.BytesIO(jpeg)) for jpeg in (card.painting, card.thumbnail))
     assert max(painting.size) == SMALL.style_size == max(thumbnail.size) and not card.grams
     named = SMALL.to_dict() | {"photos": Path(SMALL.photos).name}
@@ -130,6 +129,7 @@ def test_settings_are_keywords_and_what_is_none_is_refused(tmp_path):
     output = train_style(STYLE, tmp_path / "x.onnx", steps=2, **size)
     assert len(weights(checkpoint_of(output))["history"]) == 2
     assert saved_settings(output) == Settings(steps=2, **size)
+    assert set(card_of(output).losses["held_out"]) == set(BUNDLED_HELD_OUT)
     for wrong, words in {"step": "no setting 'step'", "report": "no setting 'report'"}.items():
         with pytest.raises(AllaprimaError, match=words):
             train_style(STYLE, tmp_path / "y.onnx", SMALL, **{wrong: 2})
