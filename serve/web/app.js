@@ -125,7 +125,7 @@ function reload() {
 
 function choose(index) {
   alertUser("");
-  return load(index);
+  return styles.length ? load(index) : null; // there are none before the wall hangs
 }
 
 async function load(index) {
