@@ -28,6 +28,14 @@ PACKAGE = ROOT / "src" / "allaprima"  # its folders: in a checkout links to thos
 PHOTOS = PACKAGE / "train" / "photos"
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport():
+    """What a test printed goes from a worker to the others as UTF-8, which names of files need not be."""
+    report = yield
+    report.sections = [(title, text.encode(errors="backslashreplace").decode()) for title, text in report.sections]
+    return report
+
+
 def make_model(path, strength=True, channels=8, seed=0, **about):
     """Write a contract model to `path`: a stride-2 convolution, instance normalization, ReLU, and the way back up.
 
