@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from allaprima.commands import baseline, inspect, serve, styles, train
+from allaprima.commands import baseline, inspect, serve, share_processor, styles, train
 from allaprima.commands.terminal import console, prepare_streams, say, say_error
 from allaprima.core import __version__
 from allaprima.core.errors import AllaprimaError
@@ -80,6 +80,7 @@ def options(
 def main():
     """Run the command line; an error is one sentence and exit code 2, one that nobody foresaw exit code 1."""
     prepare_streams()
+    share_processor()
     warnings.filterwarnings("ignore", module="PIL")  # they are about broken metadata, which is left out
     try:
         app()

@@ -1,7 +1,6 @@
 """The `train` command. Its options for settings follow from train/settings.py."""
 
 import inspect
-import os
 import shlex
 import signal
 from collections.abc import Callable, Iterator
@@ -78,7 +77,6 @@ def train(
 
     Example: allaprima train examples/styles/starry_night.jpg -o starry.onnx
     """
-    share_processor()
     training, ranks = import_with_extra("allaprima.train.run"), import_with_extra("allaprima.train.ranks")
     saved = ""
     with ranks.joined(device) as place, Terminal() as terminal:
@@ -106,15 +104,6 @@ def train(
         raise Exit(130)
     for job in jobs[-1:]:
         say(f"Next: allaprima stylize photo.jpg -m {job.output}   or, with a webcam: allaprima live -m {job.output}")
-
-
-def share_processor() -> None:
-    """Before torch is imported: let its threads sleep while they wait, or training is several times slower beside any
-    other program; but not at once, or it is half as long again beside none. GNU's OpenMP can wait so: some microseconds
-    (docs/networks.md).
-    """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
 
-from allaprima.commands.train import share_processor
+from allaprima.commands import share_processor
 from allaprima.core.errors import AllaprimaError, import_with_extra
 from allaprima.core.events import Advanced, Event, Listener
 from allaprima.core.files import write_atomically

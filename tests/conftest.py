@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 import allaprima.insight  # noqa: F401 - has a folder for matplotlib's list of fonts, for the processes of tests too
+from allaprima.commands import share_processor
 from allaprima.core.contract import Card
 from browsers import chromium, opened  # noqa: F401 - fixtures
 
@@ -22,6 +23,9 @@ sys.dont_write_bytecode = False
 
 # A shell starts background jobs with Ctrl-C ignored, and what they start inherits it: the tests of Ctrl-C would wait.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Tests run side by side: threads of torch that spin while they wait, as GNU's do by default, make each take four times as long.
+share_processor()
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "src" / "allaprima"  # its folders: in a checkout links to those at the top, in an archive themselves

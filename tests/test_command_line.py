@@ -93,6 +93,31 @@ def test_a_token_that_nobody_would_see_is_not_made():
     assert done.returncode == 2 and b"give one with --token" in done.stderr
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["baseline", "a.png", "a.png", "-o", "b.png"],
+        ["compare", "a.png", "-m", "wave"],
+        ["inspect", "loss", "a.png", "-m", "wave"],
+        ["train", "a.png", "-o", "b.onnx"],
+    ],
+)
+def test_threads_of_torch_sleep_soon_beside_other_programs(tmp_path, arguments):
+    """OpenMP reads how long they spin once: so it is said before torch is imported, for which a module stands here."""
+    (tmp_path / "a.png").write_bytes(encoded())
+    (tmp_path / "torch.py").write_text("import os; print(os.environ['GOMP_SPINCOUNT'], flush=True); os._exit(0)")
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "allaprima", *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        env=environment | {"PYTHONPATH": str(tmp_path)},
+    )
+    assert done.stdout.split() == [b"1000"], done.stderr
+
+
 def test_quiet(tmp_path, tiny_model):
     (tmp_path / "a.png").write_bytes(encoded())
     done = allaprima("stylize", tmp_path / "a.png", "-q", "-m", tiny_model)
