@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 from PIL import Image
@@ -26,6 +27,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Tests run side by side: threads of torch that spin while they wait, as GNU's do by default, make each take four times as long.
 share_processor()
+
+# An example that takes long on a busy machine is not a fault: times belong to benchmarks.
+hypothesis.settings.register_profile("any time", deadline=None)
+hypothesis.settings.load_profile("any time")
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "src" / "allaprima"  # its folders: in a checkout links to those at the top, in an archive themselves

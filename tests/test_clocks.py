@@ -70,7 +70,7 @@ def test_a_slide_that_stands_for_a_minute_in_a_file_with_an_index_does(tmp_path)
     assert clips.decoded(tmp_path / "out.mp4")[1] == starts
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     jumps=st.lists(st.tuples(st.integers(1, 30), st.integers(-100_000, 100_000)), min_size=1, max_size=6),
     first=st.integers(0, 90_000),
@@ -147,7 +147,7 @@ def test_odd_rates_are_heard(tmp_path, rate):
     assert spectrum.argmax() / seconds == pytest.approx(220, abs=3)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     codec=st.sampled_from(["mp2", "aac", "ac3", "libmp3lame", "pcm_s16le", "flac", "libopus"]),
     layout=st.sampled_from(["mono", "stereo", "5.1"]),

@@ -90,7 +90,7 @@ def transparent():
     return network
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(layer=st.sampled_from(layer_names()), where=st.tuples(st.floats(0, 1), st.floats(0, 1)))
 def test_the_receptive_field_is_where_the_gradient_is(transparent, layer, where):
     pixels = torch.ones(1, 3, 230, 201, requires_grad=True)
@@ -164,7 +164,7 @@ def test_of_equal_photos_the_first_ones_are_kept(folder, tmp_path):
     assert [hit.photo.stem for hit in max(hits, key=len)] == [f"{n:02d}" for n in range(TOP)]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     layer=st.sampled_from(["conv1_2", "relu2_2", "pool2", "relu3_2", "relu4_1"]),
     where=st.tuples(st.floats(0, 1), st.floats(0, 1)),

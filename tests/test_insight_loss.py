@@ -55,7 +55,7 @@ def test_loss_of_bad_input(inspect, arguments, sentence):
     assert "does not exist" in inspect("loss", PHOTOS / "fig.jpg", "-m", "nothing.onnx")[1]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     channels=st.integers(1, 6),
     height=st.integers(1, 7),

@@ -188,7 +188,7 @@ def test_every_picture_of_a_batch_has_its_own_J(network, pictures):
 
 
 @given(height=st.integers(1, 6), width=st.integers(1, 6), times=st.integers(2, 3))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_more_of_the_same_costs_the_same(height, width, times):
     """Activations repeated side by side: the Gram matrix per place and the style cost stay, as written it all grows."""
     a, b = torch.rand(2, 1, 5, height, width, dtype=torch.float64, generator=torch.Generator().manual_seed(height))

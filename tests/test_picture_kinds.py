@@ -169,7 +169,7 @@ def test_hidden_colours_have_no_influence(tmp_path, photo, mode):
     assert (read[0] == read[1]).all()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     width=st.integers(1, 70),
     height=st.integers(1, 70),

@@ -207,7 +207,7 @@ TAGS = st.dictionaries(st.one_of(st.sampled_from(sorted(ExifTags.TAGS)), st.inte
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.filter_too_much])
 @given(first=TAGS, photo=TAGS, source=st.sampled_from(["jpg", "png", "tif"]), junk=st.binary(max_size=40))
 def test_any_exif_in_any_format(tmp_path_factory, first, photo, source, junk):
     """Whatever the tags hold, every format is written, opens, and has the pixels: no tag speaks for their storage."""

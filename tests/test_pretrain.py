@@ -49,7 +49,7 @@ def test_a_start_is_learned_from_many_styles(tmp_path, monkeypatch):
 
 
 @given(seed=st.integers(0, 2**32 - 1))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_cut_is_a_part_of_a_painting(seed):
     painting = read_rgb(STYLE).resize((96, 64))
     part = pretraining.cut(painting, np.random.default_rng(seed))

@@ -328,7 +328,7 @@ def test_nothing_in_its_openapi_document_makes_the_server_stumble(address):
         right, wrong = (operation.as_strategy(mode) for mode in schemathesis.GenerationMode)
 
         @given(case=right | wrong, real=st.booleans())
-        @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=25, suppress_health_check=list(HealthCheck))
         def check(case, real):
             if real and case.method == "POST":
                 case.body, case.media_type = PHOTO, "application/octet-stream"

@@ -140,7 +140,7 @@ def test_a_second_view_is_a_function_of_the_seed_and_the_step():
 
 
 @given(step=st.integers(0, 10**6), height=st.integers(32, 90), width=st.integers(32, 90))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_what_a_second_view_shows_is_known_to_the_pixel(step, height, width):
     """Every pixel of a photo has a colour of its own here; a moved view has it where it says, brighter or darker."""
     photos = 0.2 + 0.6 * torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(step))
@@ -196,7 +196,7 @@ def test_a_picture_that_moves_with_its_photo_costs_nothing_and_one_that_stays_do
     width=st.integers(16, 40),
     seed=st.integers(0, 2**32 - 1),
 )
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_the_grid_cost_is_that_of_what_repeats(period, height, width, seed):
     """A pattern of random numbers all over: its variance in each colour; a flat picture of any colour has none."""
     random = np.random.default_rng(seed)

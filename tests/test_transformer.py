@@ -197,7 +197,7 @@ def test_the_contract(exported):
     onnx.checker.check_model(str(path), full_check=True)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     n=st.integers(1, 3),
     h=st.integers(16, 90),

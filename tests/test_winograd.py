@@ -22,7 +22,7 @@ def layer(inputs, outputs):
     return FrozenConv(inputs, outputs).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(1, 4), st.integers(1, 9), st.integers(1, 9), st.integers(1, 45), st.integers(1, 45), st.integers(1, 40)
 )
