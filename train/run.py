@@ -30,7 +30,9 @@ from allaprima.train.settings import Settings, change, make_settings
 from allaprima.train.trainer import Diverged, Trainer
 
 TASK = "training"
-PROBE, GPU_PROBE = 16, 160  # steps of the short training by which a long one is planned
+# Steps of the short trainings by which a long one is planned: of the first, and of the others. A GPU needs many: the first ten
+# turn the bases of SOAP, which takes it as long as a step.
+PROBES, GPU_PROBES = (4, 16), (160, 160)
 KEEP_EVERY = 50  # steps between checkpoints; after a divergence or a kill at most so many are done again
 ROLLBACKS = 5  # divergences after which a training is given up
 
@@ -146,37 +148,33 @@ def begin(
 
 
 def _steps_in(minutes: float, trainer: Trainer) -> int:
-    """How many steps so many minutes are, from short trainings: on the smaller crops of most steps and on whole ones.
-
-    Each is made with new batches, and then with the same ones, so that what a batch takes is known too.
+    """How many steps so many minutes are, from short trainings: with new batches of the smaller crops of most steps, with the
+    same ones again, and with new ones of whole crops. What a batch takes grows with its pixels.
     """
-    _probe(trainer, _batches(trainer))  # slower: a GPU is told of each kind of step then
-    took = []
-    for part in (trainer.settings.early_size, 1.0):
-        batches = _batches(trainer, part)
-        fresh, ready = _probe(trainer, batches), _probe(trainer, batches)
-        took.append((ready, max(0.0, fresh - ready)))
+    early = trainer.settings.early_size
+    small, whole = _batches(trainer, early), _batches(trainer, 1.0)
+    first, others = GPU_PROBES if trainer.device.type == "cuda" else PROBES
+    _probe(trainer, small, first)  # slower: what is kept is computed, and a GPU is told of each kind of step
+    fresh, ready, larger = (_probe(trainer, batches, others) for batches in (small, small, whole))
+    making = max(0.0, fresh - ready)
+    took = (ready, making), (max(ready, larger - making / early**2), making / early**2)
 
     def seconds(steps):
         plan = planned(replace(trainer.settings, steps=steps))
         return sum(step * used + batch * made for (step, batch), (used, made) in zip(took, plan, strict=True))
 
-    most = 2 + int(60 * minutes / min(step for step, _ in took))
+    most = 2 + int(60 * minutes / ready)
     return ranks.of_first(lambda: max(1, bisect(range(most), 60 * minutes, lo=1, key=seconds) - 1))
 
 
-def _batches(trainer: Trainer, part=1.0) -> Batches:
+def _batches(trainer: Trainer, part: float) -> Batches:
     """New batches, all of crops whose side is this part of the settings'."""
     old, settings = trainer.batches, replace(trainer.settings, steps=2**40, early_size=part)  # all steps are early ones
     return Batches(settings, old.crops, old.targets, old.share)
 
 
-def _probe(trainer: Trainer, batches: Batches) -> float:
-    """The seconds of a step of a short training, which has all kinds of steps.
-
-    Longer on a GPU: the first ten steps turn the bases of SOAP, which takes it as long as a step.
-    """
-    steps = GPU_PROBE if trainer.device.type == "cuda" else PROBE
+def _probe(trainer: Trainer, batches: Batches, steps: int) -> float:
+    """The seconds of a step of a training of so many steps, which has all kinds of steps."""
     trainer.start_over(steps)
     trainer.batches = batches
     began = time.perf_counter()
