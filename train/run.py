@@ -32,7 +32,7 @@ from allaprima.train.trainer import Diverged, Trainer
 TASK = "training"
 # Steps of the short trainings by which a long one is planned: of the first, and of the others. A GPU needs many: the first ten
 # turn the bases of SOAP, which takes it as long as a step.
-PROBES, GPU_PROBES = (4, 16), (160, 160)
+PROBES, GPU_PROBES = (2, 16), (160, 160)
 KEEP_EVERY = 50  # steps between checkpoints; after a divergence or a kill at most so many are done again
 ROLLBACKS = 5  # divergences after which a training is given up
 
@@ -154,7 +154,8 @@ def _steps_in(minutes: float, trainer: Trainer) -> int:
     early = trainer.settings.early_size
     small, whole = _batches(trainer, early), _batches(trainer, 1.0)
     first, others = GPU_PROBES if trainer.device.type == "cuda" else PROBES
-    _probe(trainer, small, first)  # slower: what is kept is computed, and a GPU is told of each kind of step
+    for batches in small, whole:
+        _probe(trainer, batches, first)  # slower: what is kept is computed, and a GPU is told of each kind of step
     fresh, ready, larger = (_probe(trainer, batches, others) for batches in (small, small, whole))
     making = max(0.0, fresh - ready)
     took = (ready, making), (max(ready, larger - making / early**2), making / early**2)
