@@ -321,3 +321,22 @@ def test_a_checkpoint_comes_back_as_it_was(tmp_path):
     found, values = read_checkpoint(tmp_path / "x.safetensors")
     assert values["settings"] == SMALL and values["odd"] == [1.5, "ß"] and values["format"] == 5
     assert all(np.array_equal(found[key], value) and found[key].dtype == value.dtype for key, value in tensors.items())
+
+
+def test_minutes_are_planned_by_what_steps_and_new_batches_take(monkeypatch):
+    """On a machine where both take as long as their pixels are many: 2 s and 1 s for a whole crop."""
+    trainer, made = Trainer(STYLE, SMALL, "cpu"), []
+
+    def probe(_, batches, steps):
+        pixels = batches.settings.early_size**2
+        new = not any(batches is one for one in made)
+        made.append(batches)
+        return (2.0 + new) * pixels
+
+    def seconds(steps):
+        plan, sides = schedule.planned(replace(SMALL, steps=steps)), (SMALL.early_size, 1.0)
+        return sum(side**2 * (2 * used + new) for side, (used, new) in zip(sides, plan, strict=True))
+
+    monkeypatch.setattr(run, "_probe", probe)
+    steps = run._steps_in(10, trainer)
+    assert seconds(steps) < 600 < seconds(steps + 1)

@@ -152,10 +152,10 @@ def _steps_in(minutes: float, trainer: Trainer) -> int:
     same ones again, and with new ones of whole crops. What a batch takes grows with its pixels.
     """
     early = trainer.settings.early_size
-    small, whole = _batches(trainer, early), _batches(trainer, 1.0)
     first, others = GPU_PROBES if trainer.device.type == "cuda" else PROBES
-    for batches in small, whole:
-        _probe(trainer, batches, first)  # slower: what is kept is computed, and a GPU is told of each kind of step
+    for part in early, 1.0:
+        _probe(trainer, _batches(trainer, part), first)  # slower: a GPU is told of each kind of step, say
+    small, whole = _batches(trainer, early), _batches(trainer, 1.0)
     fresh, ready, larger = (_probe(trainer, batches, others) for batches in (small, small, whole))
     making = max(0.0, fresh - ready)
     took = (ready, making), (max(ready, larger - making / early**2), making / early**2)
